@@ -1,0 +1,293 @@
+"""Starts the built control plane on free loopback ports, so that tests get a cluster of their own in seconds.
+
+By hand: ``python -m tests.controlplane.launch --directory DIR`` prints one JSON line with the paths and
+stays until it is interrupted. SIGUSR1 kills the API server (as `kill -9` would), SIGUSR2 starts it again on the
+same port and data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import secrets
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.controlplane import build
+from tests.support.children import Child, ChildFailed
+
+CONTEXT = "gameday-cluster"
+READY_WITHIN = 120.0
+# Client limits of the controllers: Kubernetes' defaults (20 and 50 a second) are made for shared clusters.
+CLIENT_RATE = ("--kube-api-qps=2000", "--kube-api-burst=4000", "--leader-elect=false", "--secure-port=0")
+
+
+@dataclass
+class ControlPlane:
+    """etcd, API server, controller manager and scheduler; no kubelet: others simulate nodes."""
+
+    directory: Path
+    programs: Path
+    etcd_port: int
+    api_port: int
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+    restricted_token: str = field(default_factory=lambda: secrets.token_hex(16))
+    _children: dict[str, Child] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.api_port}"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """May do everything (group system:masters)."""
+        return self.directory / "kubeconfig"
+
+    @property
+    def restricted_kubeconfig(self) -> Path:
+        """User `restricted`, known but without a single permission: 403."""
+        return self.directory / "kubeconfig-restricted"
+
+    @property
+    def unauthorized_kubeconfig(self) -> Path:
+        """A token the API server does not know: 401."""
+        return self.directory / "kubeconfig-unauthorized"
+
+    @property
+    def kubectl(self) -> str:
+        return str(self.programs / "kubectl")
+
+    def describe(self) -> dict[str, Any]:
+        """What another process needs to use this control plane."""
+        return {
+            "kubeconfig": str(self.kubeconfig),
+            "restrictedKubeconfig": str(self.restricted_kubeconfig),
+            "unauthorizedKubeconfig": str(self.unauthorized_kubeconfig),
+            "url": self.url,
+            "context": CONTEXT,
+            "kubectl": self.kubectl,
+            "directory": str(self.directory),
+        }
+
+    async def start(self) -> None:
+        self._prepare()
+        self._spawn("etcd", self._etcd_flags())
+        await self.start_apiserver()
+        self._write_kubeconfigs()
+        self._spawn("kube-controller-manager", self._controller_manager_flags())
+        self._spawn("kube-scheduler", self._scheduler_flags())
+        # The controller manager makes it; without it no pod is admitted.
+        await self._until(self._default_service_account_exists, "the service account `default` exists")
+
+    def stop_apiserver(self) -> None:
+        """Kill it as `kill -9` would; etcd keeps the objects."""
+        self._children["kube-apiserver"].kill()
+
+    async def start_apiserver(self) -> None:
+        """Start it on its port and wait until it is ready."""
+        self._spawn("kube-apiserver", self._apiserver_flags())
+        await self._until(self._ready, "the API server answers /readyz")
+
+    def stop(self) -> None:
+        """Everything at once and without grace: the data is thrown away with it."""
+        for child in self._children.values():
+            child.kill()
+        shutil.rmtree(self.directory / "etcd", ignore_errors=True)
+
+    def check(self) -> None:
+        """Raise when a program ended on its own."""
+        for child in self._children.values():
+            child.check()
+
+    def _spawn(self, name: str, flags: list[str]) -> None:
+        log = self.directory / f"{name}.log"
+        self._children[name] = Child(name, [self.programs / name, *flags], log)
+
+    def _prepare(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        key = self.directory / "service-account.key"
+        if not key.exists():
+            _make_rsa_key(key)
+        (self.directory / "tokens.csv").write_text(
+            f'{self.token},admin,admin,"system:masters"\n{self.restricted_token},restricted,restricted\n'
+        )
+
+    def _etcd_flags(self) -> list[str]:
+        client = f"http://127.0.0.1:{self.etcd_port}"
+        peer = f"http://127.0.0.1:{_free_port()}"
+        return [
+            f"--data-dir={self.directory / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ]
+
+    def _apiserver_flags(self) -> list[str]:
+        key = self.directory / "service-account.key"
+        return [
+            f"--etcd-servers=http://127.0.0.1:{self.etcd_port}",
+            f"--secure-port={self.api_port}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            # A loopback address is no valid Endpoint, and nothing here asks for the service `kubernetes`.
+            "--endpoint-reconciler-type=none",
+            f"--cert-dir={self.directory}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            f"--token-auth-file={self.directory / 'tokens.csv'}",
+            "--authorization-mode=Node,RBAC",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--allow-privileged=true",
+        ]
+
+    def _controller_manager_flags(self) -> list[str]:
+        return [
+            f"--kubeconfig={self.kubeconfig}",
+            f"--service-account-private-key-file={self.directory / 'service-account.key'}",
+            f"--root-ca-file={self.directory / 'apiserver.crt'}",
+            # Simulated kubelets share two busy cores with the tests: a late heartbeat is not a lost node.
+            "--node-monitor-grace-period=120s",
+            *CLIENT_RATE,
+        ]
+
+    def _scheduler_flags(self) -> list[str]:
+        return [f"--kubeconfig={self.kubeconfig}", *CLIENT_RATE]
+
+    def _write_kubeconfigs(self) -> None:
+        certificate = (self.directory / "apiserver.crt").read_bytes()
+        for path, user, token in (
+            (self.kubeconfig, "admin", self.token),
+            (self.restricted_kubeconfig, "restricted", self.restricted_token),
+            (self.unauthorized_kubeconfig, "nobody", "not-a-token"),
+        ):
+            path.write_text(json.dumps(_kubeconfig(self.url, certificate, user, token), indent=2))
+            path.chmod(0o600)
+
+    async def _until(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + READY_WITHIN
+        while not await asyncio.to_thread(holds):
+            self.check()
+            if time.monotonic() > deadline:
+                logs = "\n".join(child.last_lines() for child in self._children.values())
+                raise ChildFailed(f"waited {READY_WITHIN:.0f} s, but not yet: {what}\n{logs}")
+            await asyncio.sleep(0.05)
+
+    def _ready(self) -> bool:
+        return self._get("/readyz") == b"ok"
+
+    def _default_service_account_exists(self) -> bool:
+        return self._get("/api/v1/namespaces/default/serviceaccounts/default") is not None
+
+    def _get(self, path: str) -> bytes | None:
+        """The answer's body; None while the server is not there or says no."""
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})
+        try:
+            certificates = ssl.create_default_context(cafile=str(self.directory / "apiserver.crt"))
+            with urllib.request.urlopen(request, timeout=5, context=certificates) as answer:
+                body: bytes = answer.read()
+                return body
+        except (OSError, urllib.error.URLError):
+            return None
+
+
+@asynccontextmanager
+async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
+    """A control plane of its own, gone when the block ends; its logs stay in `directory`."""
+    programs = await asyncio.to_thread(build.build)
+    plane = ControlPlane(directory.resolve(), programs, etcd_port=_free_port(), api_port=_free_port())
+    try:
+        await plane.start()
+        yield plane
+    finally:
+        plane.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _make_rsa_key(path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        raise ChildFailed("openssl is not installed: it makes the key that signs service account tokens")
+    subprocess.run([openssl, "genrsa", "-out", str(path), "2048"], check=True, capture_output=True)
+
+
+def _kubeconfig(url: str, certificate: bytes, user: str, token: str) -> dict[str, Any]:
+    cluster = {"server": url, "certificate-authority-data": base64.b64encode(certificate).decode()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": CONTEXT, "cluster": cluster}],
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": user}}],
+        "current-context": CONTEXT,
+    }
+
+
+def apply_crds(plane: ControlPlane) -> None:
+    """Teach the API server Chaos Mesh's and Argo CD's own kinds."""
+    folder = build.crds()
+    # Server-side: client-side apply copies each manifest into an annotation, and these are too large for one.
+    apply = ["apply", "--server-side", "-f", str(folder)]
+    wait = ["wait", "--for=condition=Established", "crd", "--all"]
+    for arguments in (apply, wait):
+        command = [plane.kubectl, f"--kubeconfig={plane.kubeconfig}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ChildFailed(f"could not apply the CRDs in {folder}: {done.stderr.strip()}")
+
+
+async def _serve(directory: Path, *, crds: bool) -> None:
+    async with control_plane(directory) as plane:
+        if crds:
+            await asyncio.to_thread(apply_crds, plane)
+        print(json.dumps(plane.describe()), flush=True)
+        asked: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(number, asked.put_nowait, number)
+        while (number := await asked.get()) in (signal.SIGUSR1, signal.SIGUSR2):
+            if number == signal.SIGUSR1:
+                plane.stop_apiserver()
+            else:
+                await plane.start_apiserver()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run a real Kubernetes control plane until interrupted.")
+    parser.add_argument("--directory", type=Path, required=True, help="for kubeconfigs, logs and data")
+    parser.add_argument("--no-crds", action="store_true", help="leave Chaos Mesh's and Argo CD's kinds out")
+    options = parser.parse_args()
+    try:
+        asyncio.run(_serve(options.directory, crds=not options.no_crds))
+    except (ChildFailed, build.BuildError) as error:
+        print(f"controlplane: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
