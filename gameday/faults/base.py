@@ -1,0 +1,84 @@
+"""What a fault is: a spec from the file, a plan of its targets, an injection, and evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from gameday.experiment.model import Spec
+from gameday.ledger import StepLedger
+from gameday.platform.objects import Ref
+from gameday.platform.world import Victim, World
+
+SpecT = TypeVar("SpecT", bound=Spec)
+
+
+class PlanError(Exception):
+    """A fault cannot be planned; the text says what is wrong with which target and what to do."""
+
+
+class FaultError(Exception):
+    """A fault could not be put in force."""
+
+
+@dataclass(frozen=True)
+class FaultPlan:
+    """What one fault will do, and to what. Plain data but for the spec, so that a plan can be kept.
+
+    `victims` that last are fixed by UID; pods are resolved again when their step comes. `changes`
+    and `irreversible` are sentences for people; `data` is the fault's own.
+    """
+
+    spec: Any
+    victims: tuple[Victim, ...]
+    changes: tuple[str, ...] = ()
+    irreversible: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "victims": [
+                {"role": v.role, "node": v.node, "gpus": v.gpus, "pods": v.pods, "ref": v.ref.to_data()}
+                for v in self.victims
+            ],
+            "changes": list(self.changes),
+            "irreversible": list(self.irreversible),
+            "warnings": list(self.warnings),
+            "data": self.data,
+        }
+
+    @classmethod
+    def from_data(cls, spec: Any, data: dict[str, Any]) -> FaultPlan:
+        victims = tuple(
+            Victim(Ref.from_data(v["ref"]), v["role"], v["node"], v["gpus"], v["pods"]) for v in data["victims"]
+        )
+        texts = (tuple(data[k]) for k in ("changes", "irreversible", "warnings"))
+        return cls(spec, victims, *texts, data=data["data"])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was read back from the data plane. `state`: in, out, partial."""
+
+    state: str
+    facts: tuple[str, ...] = ()
+
+
+class Fault(Protocol):
+    """One way to break something. `Spec` is its part of the experiment file."""
+
+    Spec: ClassVar[type[Spec]]
+    instant: ClassVar[bool]  # over once injected (a killed pod): there is nothing to hold or to undo
+
+    async def plan(self, spec: Any, world: World) -> FaultPlan:
+        """Read only; names every target. Raises PlanError."""
+        ...
+
+    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+        """Put it in force; changes only through the ledger. Raises FaultError."""
+        ...
+
+    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+        """Read back from the data plane whether it is in or out."""
+        ...
