@@ -1,6 +1,6 @@
 """Builds the control plane once per machine, because Kubernetes takes a quarter of an hour to compile.
 
-The binary lies outside the tree, in ``${XDG_CACHE_HOME:-~/.cache}/gameday/controlplane-<hash of its inputs>``:
+The binary lies outside the tree, in ``${XDG_CACHE_HOME:-~/.cache}/gameday/controlplane-<hash of inputs>``:
 a clean checkout, another worktree or a second CI run finds it again.
 ``python tests/controlplane/build.py`` prints the folders; a second call takes milliseconds.
 """

@@ -1,7 +1,7 @@
 """Starts the built control plane on free loopback ports, so that tests get a cluster of their own in seconds.
 
-By hand: ``python -m tests.controlplane.launch --directory DIR`` prints one JSON line with the paths and
-stays until it is interrupted. SIGUSR1 kills the API server (as `kill -9` would), SIGUSR2 starts it again on the
+By hand: ``python -m tests.controlplane.launch --directory DIR`` prints one JSON line with the paths and stays
+until it is interrupted. SIGUSR1 kills the API server (as `kill -9` would), SIGUSR2 starts it again with the
 same port and data.
 """
 
