@@ -1,0 +1,63 @@
+"""Values that are one scalar in the file but mean more: parsed once, shown again as written."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+
+class TextValue(ABC):
+    """Base of such values. A subclass has `text`, `parse`, and the JSON Schema editors get for it."""
+
+    text: str
+    json_schema: ClassVar[dict[str, Any]]
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, value: object) -> Self:
+        """Raises ValueError with a sentence for the file's author."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, cls) else cls.parse(value),
+            serialization=core_schema.plain_serializer_function_ser_schema(str),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return dict(cls.json_schema)
+
+
+def scalar_text(value: object) -> str:
+    """The text a person would write for a YAML scalar. Raises ValueError for anything else."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value).strip()
+    raise ValueError(f"expected one value, found {describe(value)}")
+
+
+def describe(value: object) -> str:
+    """What was found, in the words of somebody who edits YAML."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"the number {shorten(str(value))}"
+    if isinstance(value, str):
+        return f'the text "{shorten(value)}"' if value else "an empty text"
+    return "a list" if isinstance(value, list | tuple) else "a mapping"
+
+
+def shorten(text: str, length: int = 60) -> str:
+    """One line, at most `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
