@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
-from gameday.experiment.model import Spec
+from gameday.experiment.model import Spec as BaseSpec
 from gameday.ledger import StepLedger
 from gameday.platform.objects import Ref
 from gameday.platform.world import Victim, World
-
-SpecT = TypeVar("SpecT", bound=Spec)
-
 
 class PlanError(Exception):
     """A fault cannot be planned; the text says what is wrong with which target and what to do."""
@@ -68,7 +65,7 @@ class Evidence:
 class Fault(Protocol):
     """One way to break something. `Spec` is its part of the experiment file."""
 
-    Spec: ClassVar[type[Spec]]
+    Spec: ClassVar[type[BaseSpec]]
     instant: ClassVar[bool]  # over once injected (a killed pod): there is nothing to hold or to undo
 
     async def plan(self, spec: Any, world: World) -> FaultPlan:

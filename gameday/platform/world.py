@@ -54,12 +54,13 @@ class World:
     namespaces: tuple[str, ...] = ()
     node_selector: str = ""
     step: str = ""
+    hold: float | None = None  # seconds the step will keep the fault in force; None: not said
     emit: Emit = _ignore
     admit: Callable[[Iterable[Victim]], None] = field(default=_admit_all)  # raises when beyond the plan
 
-    def at(self, step: str) -> World:
+    def at(self, step: str, hold: float | None = None) -> World:
         """The same world as one step sees it."""
-        return replace(self, step=step)
+        return replace(self, step=step, hold=hold)
 
     def sample(self, items: Sequence[T], count: int) -> list[T]:
         """`count` items, the same ones for the same seed, step and items."""

@@ -1,0 +1,151 @@
+"""From a log to a retrospective: the one place where the parts are put together, and the verdict explained."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import replace
+
+from gameday import events as ev
+from gameday.masking import MASK, mask, mask_text
+from gameday.report import findings, hypothesis, measures, timeline, tracks, wording
+from gameday.report.curves import HOLE, stretches
+from gameday.report.model import FaultWindow, Hole, Query, Retrospective, RunFacts, Touched
+from gameday.report.reading import Story, tell
+
+
+def analyse(events: Iterable[ev.Event]) -> Retrospective:
+    """What a log tells, whole or cut off anywhere; the same log always gives the same retrospective."""
+    story = tell(events)
+    story.unreadable = getattr(events, "unreadable", 0)
+    faults, alerts = tracks.faults(story), tracks.alerts(story)
+    queries = _queries(story, faults)
+    touched = measures.touched(story)
+    detection = measures.detection(story, faults, alerts)
+    run = _run(story)
+    verdict, why = _verdict(story, run, faults, touched)
+    retro = Retrospective(
+        run=run,
+        verdict=verdict,
+        why=why,
+        hypothesis=hypothesis.table(story, faults, queries),
+        phases=tracks.phases(story),
+        faults=faults,
+        probes=tracks.probes(story),
+        alerts=alerts,
+        timeline=timeline.timeline(story),
+        queries=queries,
+        detection=detection,
+        recovery=measures.recovery(story, faults, alerts, detection),
+        touched=touched,
+    )
+    found = findings.findings(retro, story)
+    actions = tuple(dict.fromkeys(f.action for f in found if f.action))
+    return replace(retro, findings=found, actions=actions, again=_again(retro))
+
+
+def _run(story: Story) -> RunFacts:
+    started, last = story.last(ev.RunStarted), story.last(ev.Phase)
+    facts = RunFacts(
+        started=story.start,
+        ended=story.end,
+        finished=story.last(ev.Verdict) is not None,
+        phase=last.phase if last else "",
+        events=story.count,
+        unreadable=story.unreadable,
+    )
+    if started is None:
+        return facts
+    return replace(
+        facts,
+        id=started.run,
+        name=started.name,
+        title=started.title or started.name,
+        owner=str(story.spec.get("owner") or ""),
+        runbook=str(story.spec.get("runbook") or ""),
+        by=started.by,
+        file=started.file,
+        seed=started.seed,
+        gameday=started.gameday,
+        drill=started.drill,
+        variables=mask(started.variables),
+        platform=started.platform,
+        experiment=mask(started.experiment),
+    )
+
+
+def _verdict(
+    story: Story, run: RunFacts, faults: tuple[FaultWindow, ...], touched: tuple[Touched, ...]
+) -> tuple[str, str]:
+    """The verdict, and why in one sentence."""
+    said = story.last(ev.Verdict)
+    if said:
+        return said.verdict, mask_text(said.reason) or wording.VERDICTS.get(said.verdict, ("", said.verdict))[1]
+    if not story.count:
+        return "interrupted", "the log is empty: the run was cut off before it began"
+    why = f"interrupted: the log ends at {wording.wall(run.ended)} ({wording.clock(run.duration)})"
+    why += f" in the phase {run.phase}" if run.phase else " before the first phase"
+    force = [f.label for f in faults if f.state not in ("out", "failed")]
+    left = [t.object for t in touched if t.state == "left"]
+    why += f", with {wording.join(force, 3)} in force" if force else ""
+    why += f"; {wording.plural(len(left), 'object')} not yet restored: run `gameday recover --run {run.id}`" if left else ""
+    return "interrupted", why
+
+
+def _queries(story: Story, faults: tuple[FaultWindow, ...]) -> tuple[Query, ...]:
+    """All sampled queries, steady state first; the ALERTS query is told by the alerts themselves."""
+    found = []
+    stated = {str(p.get("name")): str(p.get("is", "")) for p in story.listed("steadyState")}
+    for declared in {q.query: q for q in story.all(ev.QueryDeclared)}.values():
+        if declared.purpose == "alerts":
+            continue
+        steady = declared.purpose == "steady-state"
+        query = Query(
+            id=declared.query,
+            name=declared.name,
+            expression=declared.expression,
+            purpose=declared.purpose,
+            step=declared.step,
+            unit=wording.unit_of(stated.get(declared.name, "")) if steady else "",
+            series=story.curves[declared.query].series() if declared.query in story.curves else (),
+            limits=hypothesis.limits_over_time(declared.name, story, faults) if steady else (),
+        )
+        found.append(replace(query, holes=_holes(query, story)))
+    return tuple(sorted(found, key=lambda q: q.purpose != "steady-state"))
+
+
+def _holes(query: Query, story: Story) -> tuple[Hole, ...]:
+    """Declared gaps that nothing filled later, and holes in a curve that nobody declared.
+
+    A series that begins late or ends early is no hole: pods come and go.
+    """
+    declared = [g for g in story.all(ev.Gap) if g.query == query.id]
+    holes = [
+        Hole(g.start, g.end, mask_text(g.reason), g.seq)
+        for g in declared
+        if not any(g.start + query.step <= t <= g.end - query.step for s in query.series for t in s.times)
+    ]
+    if len(query.series) == 1:
+        series = query.series[0]
+        ranges = list(stretches(series, query.step))
+        for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False):
+            left, right = series.times[end - 1], series.times[start]
+            told = any(g.start < right and g.end > left for g in declared)
+            if right - left > HOLE * query.step and not told:
+                holes.append(Hole(left, right, "no samples, and nothing in the log says why"))
+    return tuple(sorted(holes, key=lambda h: h.start))
+
+
+def _again(retro: Retrospective) -> tuple[str, ...]:
+    """The commands to run it again on the same targets, and to render this report again."""
+    run = retro.run
+    if not run.id:
+        return ()
+    command = ["gameday", "run", run.file or f"{run.name}.yaml", "--seed", str(run.seed)]
+    for name, value in run.variables.items():
+        shown = str(value).lower() if isinstance(value, bool) else str(value)
+        command += ["--set", f"{name}={shown}" if shown != MASK else f"{name}=…"]
+    commands = [shlex.join(command), shlex.join(["gameday", "report", run.id])]
+    if any(t.state == "left" for t in retro.touched):
+        commands.insert(0, shlex.join(["gameday", "recover", "--run", run.id]))
+    return tuple(commands)

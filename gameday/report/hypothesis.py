@@ -1,0 +1,137 @@
+"""The hypothesis table: each steady-state probe before, at its worst during, and after the faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gameday import events as ev
+from gameday.masking import mask_text
+from gameday.report import wording
+from gameday.report.model import FaultWindow, Hypothesis, Limit, Query, Reading
+from gameday.report.reading import Story
+from gameday.report.tracks import in_force
+
+Intervals = tuple[tuple[float, float], ...]
+_OF_PROBE = {"name", "is", "during", "match", "interval", "timeout"}
+
+
+def table(story: Story, faults: tuple[FaultWindow, ...], queries: tuple[Query, ...]) -> tuple[Hypothesis, ...]:
+    """One row per steady-state probe of the experiment, and of the log where the experiment is missing."""
+    asked: dict[str, list[ev.Probed]] = {}
+    for probed in story.all(ev.Probed):
+        if probed.purpose == "steady-state":
+            asked.setdefault(probed.probe, []).append(probed)
+    stated = {str(p.get("name", "")): p for p in story.listed("steadyState")}
+    windows = in_force(faults, story.end)
+    curves = {q.name: q for q in queries if q.purpose == "steady-state"}
+    return tuple(
+        _row(name, stated.get(name, {}), asked.get(name, []), curves.get(name), windows)
+        for name in dict.fromkeys([*stated, *asked])
+    )
+
+
+def _row(
+    name: str, stated: Mapping[str, Any], asked: list[ev.Probed], curve: Query | None, windows: Intervals
+) -> Hypothesis:
+    first, last = (windows[0][0], windows[-1][1]) if windows else (float("inf"), float("inf"))
+    before = [p for p in asked if p.at <= first and not p.during]
+    during = [p for p in asked if (p.during or inside(p.at, windows)) and p not in before]
+    after = [p for p in asked if p.at >= last and not p.during]
+    judged = [p for p in asked if not p.ignored]
+    expected = str(stated.get("is", "")) or next((p.expected for p in asked if not p.during), "")
+    worst = _worst([_reading(p) for p in during] + list(_sampled(stated, curve, windows, during)))
+    broken = [p for p in judged if p.state != "holds"]
+    return Hypothesis(
+        probe=name,
+        kind=next((k for k in stated if k not in _OF_PROBE), ""),
+        expected=expected,
+        during=str(stated.get("during") or ""),
+        limits=_limits(asked, expected),
+        unit=wording.unit_of(expected),
+        before=_reading(before[-1]) if before else None,
+        worst=worst,
+        after=_reading(after[-1]) if after else None,
+        holds=None if not judged else not broken,
+        broken_for=_broken_for(asked),
+        seqs=tuple(p.seq for p in broken),
+    )
+
+
+def inside(at: float, windows: Intervals) -> bool:
+    """Whether a moment falls into one of the intervals."""
+    return any(start <= at <= end for start, end in windows)
+
+
+def _reading(p: ev.Probed) -> Reading:
+    state = "ignored" if p.ignored and p.state != "holds" else p.state
+    return Reading(p.value, state, p.at, p.seq, p.margin, mask_text(p.series))
+
+
+_BADNESS = {"unreachable": 3, "no-data": 3, "broken": 2}
+
+
+def _worst(readings: list[Reading]) -> Reading | None:
+    """Broken before holding; among the same the smallest margin, and the first of equals."""
+
+    def badness(r: Reading) -> tuple[int, float]:
+        return -_BADNESS.get(r.state, 1), r.margin if r.margin is not None else 1e9
+
+    return min(readings, key=badness, default=None)
+
+
+def _limits(asked: list[ev.Probed], expected: str) -> str:
+    """What a bound relative to the baseline came to."""
+    found = next((p for p in reversed(asked) if p.baseline is not None and not p.during), None)
+    if found is None or "baseline" not in expected:
+        return ""
+    sides = [("≥ ", found.low), ("≤ ", found.high)]
+    return " and ".join(sign + wording.figure(side) for sign, side in sides if side is not None)
+
+
+def _broken_for(asked: list[ev.Probed]) -> float:
+    pairs = zip(asked, asked[1:], strict=False)
+    return sum(b.at - a.at for a, b in pairs if a.state != "holds" and not a.ignored)
+
+
+def margin(value: float, low: float | None, high: float | None) -> float | None:
+    """The distance to the nearest bound as a fraction of that bound; negative beyond it."""
+    sides = [(high - value) / abs(high) if high else None, (value - low) / abs(low) if low else None]
+    return min((s for s in sides if s is not None), default=None)
+
+
+def _sampled(
+    stated: Mapping[str, Any], curve: Query | None, windows: Intervals, during: list[ev.Probed]
+) -> Iterator[Reading]:
+    """The worst sample of each series under the fault: probes are asked more rarely than the curve is drawn.
+
+    Only where the bound is numeric and must hold for every series.
+    """
+    bounds = next((p for p in reversed(during) if p.low is not None or p.high is not None), None)
+    if curve is None or bounds is None or bounds.ignored or stated.get("match", "all") != "all":
+        return
+    for series in curve.series:
+        found = [
+            (m, value, at)
+            for at, value in zip(series.times, series.values, strict=True)
+            if value == value and inside(at, windows) and (m := margin(value, bounds.low, bounds.high)) is not None
+        ]
+        if found:
+            m, value, at = min(found)
+            yield Reading(value, "holds", at, bounds.seq, m, wording.labels(series.labels), sampled=True)
+
+
+def limits_over_time(name: str, story: Story, faults: tuple[FaultWindow, ...]) -> tuple[Limit, ...]:
+    """The bounds of a probe as drawn: the looser one exactly while a fault was in force."""
+    asked = [p for p in story.all(ev.Probed) if p.probe == name and p.purpose == "steady-state"]
+    calm = next((p for p in reversed(asked) if not p.during), None)
+    loose = next((p for p in reversed(asked) if p.during), calm)
+    marks = [story.start]
+    for start, end in in_force(faults, story.end):
+        marks += [start, end]
+    found = []
+    for i, (start, end) in enumerate(zip(marks, [*marks[1:], story.end], strict=True)):
+        p = loose if i % 2 else calm
+        if p and end > start and not p.ignored and (p.low is not None or p.high is not None):
+            found.append(Limit(start, end, p.low, p.high))
+    return tuple(found)

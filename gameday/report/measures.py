@@ -1,0 +1,175 @@
+"""The figures a game day is held for: time to detect, time to recover, and what was put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from gameday import events as ev
+from gameday.experiment.quantity import parse_duration
+from gameday.masking import mask_text
+from gameday.report.model import Detection, FaultWindow, Recovery, Touched, Track
+from gameday.report.reading import Story
+from gameday.report.wording import join
+
+
+def seconds(value: Any, default: float | None = None) -> float | None:
+    """A duration of the experiment's document (`2m` or a number) in seconds; `default` when it is none."""
+    if isinstance(value, int | float):
+        return float(value)
+    try:
+        return float(parse_duration(value))
+    except (ValueError, TypeError):
+        return default
+
+
+def detection(story: Story, faults: tuple[FaultWindow, ...], alerts: tuple[Track, ...]) -> tuple[Detection, ...]:
+    """One line per expected alert."""
+    return tuple(_detected(story, e, faults, alerts) for e in story.listed("expectAlerts"))
+
+
+def _detected(
+    story: Story, expected: dict[str, Any], faults: tuple[FaultWindow, ...], alerts: tuple[Track, ...]
+) -> Detection:
+    name, wanted, within = str(expected.get("alert", "")), expected.get("labels") or {}, seconds(expected.get("within"))
+    injected = sorted((f for f in faults if f.start is not None), key=lambda f: f.start or 0)
+    fired = sorted(
+        (span.start, span.end, span.seq)
+        for track in alerts
+        if track.name == name and all(track.labels.get(k) == str(v) for k, v in wanted.items())
+        for span in track.spans
+        if span.state == "firing"
+    )
+    if not injected:
+        return Detection(name, wanted, within, "unknown")
+    start = injected[0].start or 0.0
+    since = [f for f in fired if f[0] >= start]
+    if since:
+        at, _, seq = since[0]
+        fault = _cause(at, injected)
+        took = at - (fault.start or 0.0)
+        outcome = "fired" if within is None or took <= within else "late"
+        return Detection(name, wanted, within, outcome, took, fault.label, (fault.seqs[0], seq))
+    before = [f for f in fired if f[1] > start]
+    if before:
+        return Detection(name, wanted, within, "already-firing", None, injected[0].label, (before[0][2],))
+    waited = story.end - start
+    undecided = story.last(ev.Verdict) is None and within is not None and waited < within
+    return Detection(name, wanted, within, "unknown" if undecided else "never", seqs=injected[0].seqs[:1])
+
+
+def _cause(at: float, injected: list[FaultWindow]) -> FaultWindow:
+    """The fault an alert is counted from: the first one in force when it fired, else the last before it."""
+    begun = [f for f in injected if (f.start or 0) <= at]
+    return next((f for f in begun if f.out is None or f.out >= at), begun[-1])
+
+
+def recovery(
+    story: Story, faults: tuple[FaultWindow, ...], alerts: tuple[Track, ...], detections: Iterable[Detection]
+) -> tuple[Recovery, ...]:
+    """One line per fault that went in."""
+    within = seconds((story.spec.get("recovery") or {}).get("within"), 300.0)
+    expected = {d.alert for d in detections}
+    found = [(f, _recovered(story, f, alerts, expected, within)) for f in faults if f.start is not None]
+    return tuple(_overlapped(f, r, faults) for f, r in found)
+
+
+def _overlapped(fault: FaultWindow, r: Recovery, faults: tuple[FaultWindow, ...]) -> Recovery:
+    """Says when the time holds another fault too, so that nobody blames one for both."""
+    if fault.out is None or not r.took:
+        return r
+    others = [f.label for f in faults if f is not fault and (f.start or 0) < fault.out + r.took]
+    meanwhile = [f.label for f in faults if f.label in others and (f.out is None or f.out > fault.out)]
+    return replace(r, note=f"{join(meanwhile)} was in force meanwhile") if meanwhile else r
+
+
+def _recovered(
+    story: Story, fault: FaultWindow, alerts: tuple[Track, ...], expected: set[str], within: float | None
+) -> Recovery:
+    seen, by, seq = _first_sign(story, fault, alerts, expected)
+    seqs = tuple(s for s in (fault.seqs[-1], seq) if s)
+    if fault.out is None:
+        note = "the log ends while it is in force" if fault.state != "failed" else "it never came out by evidence"
+        return Recovery(fault.label, seen, by, None, within, None, note, seqs)
+    back, seq = _steady_again(story, fault.out)
+    if back is None:
+        late = within is not None and story.end - fault.out > within
+        return Recovery(fault.label, seen, by, None, within, False if late else None, "not seen back", seqs)
+    took = back - fault.out
+    return Recovery(fault.label, seen, by, took, within, within is None or took <= within, "", (*seqs, seq))
+
+
+def _first_sign(
+    story: Story, fault: FaultWindow, alerts: tuple[Track, ...], expected: set[str]
+) -> tuple[float | None, str, int]:
+    """The first thing that could have told a person: a broken probe or an expected alert, while it was in."""
+    start, end = fault.start or 0.0, fault.out if fault.out is not None else story.end
+    signs = [
+        (p.at, f"probe {p.probe}", p.seq)
+        for p in story.all(ev.Probed)
+        if p.purpose == "steady-state" and p.state == "broken" and start <= p.at <= end
+    ]
+    signs += [
+        (s.start, f"alert {t.name}", s.seq)
+        for t in alerts
+        if t.name in expected
+        for s in t.spans
+        if s.state == "firing" and start <= s.start <= end
+    ]
+    at, by, seq = min(signs, default=(None, "", 0))
+    return (at - start if at is not None else None), by, seq
+
+
+def _steady_again(story: Story, out: float) -> tuple[float | None, int]:
+    """The first moment from `out` on at which every steady-state probe holds by its own bound."""
+    probes = [p for p in story.all(ev.Probed) if p.purpose == "steady-state"]
+    state: dict[str, str] = {}
+    for p in probes:
+        if p.at <= out:
+            state[p.probe] = p.state
+    later = [p for p in probes if p.at > out and not p.during]
+    pending = set(state) | {p.probe for p in later}
+    for p in later:  # what held under a looser bound has still to show that it holds under its own
+        if p.probe in pending and p.state != "holds":
+            state[p.probe] = p.state
+        pending.discard(p.probe)
+    if pending or not later:
+        return None, 0
+    if all(s == "holds" for s in state.values()):
+        return out, later[0].seq
+    for p in later:
+        state[p.probe] = p.state
+        if all(s == "holds" for s in state.values()):
+            return p.at, p.seq
+    return None, 0
+
+
+def touched(story: Story) -> tuple[Touched, ...]:
+    """Every object that was changed or audited, in the order of its first change."""
+    changes: dict[str, dict[int, list[ev.Change]]] = {}
+    for c in story.all(ev.Change):
+        changes.setdefault(c.object, {}).setdefault(c.entry, []).append(c)
+    audits = {a.object: a for a in story.all(ev.Audited)}
+    return tuple(_touched(name, changes.get(name, {}), audits.get(name)) for name in dict.fromkeys([*changes, *audits]))
+
+
+_LEFT = {"undone": "restored", "kept": "kept", "irreversible": "irreversible", "failed": "left"}
+_ORDER = ("left", "kept", "irreversible", "restored")
+
+
+def _touched(name: str, entries: dict[int, list[ev.Change]], audit: ev.Audited | None) -> Touched:
+    last = [history[-1] for history in entries.values()]
+    states = {_LEFT.get(c.state, "left") for c in last}
+    state = audit.state if audit else next((s for s in _ORDER if s in states), "unknown")
+    message = (audit.message if audit else "") or "; ".join(dict.fromkeys(c.message for c in last if c.message))
+    every = [c for history in entries.values() for c in history]
+    return Touched(
+        object=name,
+        steps=tuple(dict.fromkeys(c.step for c in every)),
+        changes=tuple(dict.fromkeys(mask_text(c.summary) or c.operation for c in every)),
+        state=state,
+        audited=audit is not None,
+        message=mask_text(message),
+        seqs=tuple(c.seq for c in last) + ((audit.seq,) if audit else ()),
+    )

@@ -1,0 +1,94 @@
+"""One pass over a log: events sorted by kind, samples folded into curves as they come.
+
+Reads what is there and asks for nothing: a log may be cut anywhere, or be newer than this version.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gameday import events as ev
+from gameday.report.curves import Gatherer
+
+E = TypeVar("E", bound=ev.Event)
+
+
+class NoLog(Exception):
+    """A folder holds no log to report from."""
+
+
+@dataclass
+class Story:
+    """A log, sorted. `start` and `end` are the wall clock of its first and last event."""
+
+    start: float = 0.0
+    end: float = 0.0
+    count: int = 0
+    unreadable: int = 0
+    by_kind: dict[type[ev.Event], list[ev.Event]] = field(default_factory=lambda: defaultdict(list))
+    ordered: list[ev.Event] = field(default_factory=list)  # all but samples
+    curves: dict[int, Gatherer] = field(default_factory=lambda: defaultdict(Gatherer))
+
+    def all(self, kind: type[E]) -> list[E]:
+        """Every event of one kind, in the log's order."""
+        return self.by_kind.get(kind, [])  # type: ignore[return-value]
+
+    def last(self, kind: type[E]) -> E | None:
+        """The newest event of one kind."""
+        found = self.all(kind)
+        return found[-1] if found else None
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The experiment's spec, or nothing where the log has none."""
+        started = self.last(ev.RunStarted)
+        spec = started.experiment.get("spec") if started and isinstance(started.experiment, dict) else None
+        return spec if isinstance(spec, dict) else {}
+
+    def listed(self, key: str) -> list[dict[str, Any]]:
+        """A list of the spec, as `steadyState`; entries that are no objects are passed over."""
+        found = self.spec.get(key)
+        return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def tell(events: Iterable[ev.Event]) -> Story:
+    """Sorts a log."""
+    story = Story()
+    for event in events:
+        story.count += 1
+        if isinstance(event, ev.Samples):
+            story.curves[event.query].add(event.series)
+        else:
+            story.ordered.append(event)
+            story.by_kind[type(event)].append(event)
+        if event.at:
+            story.start = story.start or event.at
+            story.end = max(story.end, event.at)
+    return story
+
+
+class Log:
+    """The events of a file, as often as asked; counts lines that could not be read, and goes on."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise NoLog(f"{path}: there is no log here; give the folder of a run, as reports/<run>")
+        self.path, self.unreadable = path, 0
+
+    def __iter__(self) -> Iterator[ev.Event]:
+        self.unreadable = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return  # cut short by a crash
+                try:
+                    event = ev.decode(line)
+                except (ValueError, TypeError, AttributeError):
+                    self.unreadable += 1
+                    continue
+                if event is not None:
+                    yield event

@@ -1,0 +1,150 @@
+"""The timeline: what happened, in order, with repetitions folded together so that it stays readable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from gameday import events as ev
+from gameday.masking import mask_text
+from gameday.report import wording
+from gameday.report.model import Moment
+from gameday.report.reading import Story
+
+FOLD = 60.0  # the same thing again within this many seconds is told once, with a count
+
+
+def timeline(story: Story) -> tuple[Moment, ...]:
+    """Every moment worth a line."""
+    probes: dict[tuple[str, str], str] = {}
+    found: list[Moment] = []
+    latest: dict[tuple[str, str, str], int] = {}
+    for event in story.ordered:
+        moment = _probe(event, probes) if isinstance(event, ev.Probed) else _moment(event)
+        if moment is None:
+            continue
+        moment = replace(moment, text=mask_text(moment.text), detail=mask_text(moment.detail))
+        key = (moment.kind, moment.text, moment.detail)
+        before = latest.get(key)
+        if moment.kind in _FOLDED and before is not None and moment.at - (found[before].last or found[before].at) < FOLD:
+            old = found[before]
+            found[before] = replace(old, count=old.count + moment.count, last=moment.at)
+            continue
+        latest[key] = len(found)
+        found.append(moment)
+    return tuple(found)
+
+
+_FOLDED = {"kubernetes", "condition", "warning", "gap"}
+
+
+def _probe(event: ev.Probed, known: dict[tuple[str, str], str]) -> Moment | None:
+    """A probe's change of state; what is asked again with the same answer is not told."""
+    key, state = (event.probe, event.purpose), "ignored" if event.ignored else event.state
+    if known.get(key, "holds") == state or (state == "ignored" and key in known):
+        known[key] = state
+        return None
+    known[key] = state
+    tone = {"holds": "good", "ignored": "plain", "broken": "bad"}.get(state, "warn")
+    if event.purpose == "abort":
+        tone = {"good": "bad", "bad": "plain"}.get(tone, tone)
+    text = wording.probe_line(event)
+    if event.purpose == "abort":
+        text = text.replace("Probe", "Abort condition", 1)
+    return Moment(event.at, "probe", tone, text, event.series, event.seq)
+
+
+def _moment(event: ev.Event) -> Moment | None:
+    for kind, tell in _TELLERS:
+        if isinstance(event, kind):
+            told = tell(event)
+            return Moment(event.at, *told, seq=event.seq) if told else None
+    return None
+
+
+Told = tuple[str, str, str, str] | None  # kind, tone, text, detail
+
+
+def _fault(e: ev.Fault) -> Told:
+    tone = {"in": "bad", "injecting": "bad", "failed": "warn", "out": "good"}.get(e.state, "plain")
+    text = f"Fault {e.step} {e.name} {wording.FAULT_STATES.get(e.state, e.state)}"
+    detail = [wording.join(e.targets, 8)] if e.targets and e.state in ("injecting", "in") else []
+    return "fault", tone, text, "; ".join([*detail, *map(str, e.evidence), *([e.message] if e.message else [])])
+
+
+def _step(e: ev.StepStarted | ev.StepFinished) -> Told:
+    if isinstance(e, ev.StepStarted):
+        return "step", "plain", f"Step {e.step} {e.name} began", ""
+    return "step", "plain" if e.outcome == "done" else "warn", f"Step {e.step} {e.name} {e.outcome}", e.message
+
+
+def _preflight(e: ev.Preflight) -> Told:
+    if e.level == "ok":
+        return None
+    return "warning", "bad" if e.level == "refused" else "warn", f"Preflight {e.check}: {e.message}", e.hint
+
+
+def _alert(e: ev.Alert) -> Told:
+    tone = {"firing": "bad", "resolved": "good"}.get(e.state, "plain")
+    return "alert", tone, f"Alert {e.alert} {e.state}", wording.labels(e.labels, ("__name__", "alertname")) if e.labels else ""
+
+
+def _kubernetes(e: ev.ObjectEvent) -> Told:
+    return "kubernetes", "warn" if e.level == "Warning" else "plain", f"{e.object}: {e.reason}", e.message
+
+
+def _condition(e: ev.ConditionChanged) -> Told:
+    healthy = (e.status == "True") == (e.condition in ("Ready", "Available", "Progressing", "PodScheduled", "Initialized"))
+    tone = "plain" if healthy or e.status == "Unknown" else "warn"
+    why = f" ({e.reason})" if e.reason else ""
+    return "condition", tone, f"{e.object}: {e.condition} is {e.status}{why}", e.message
+
+
+def _change(e: ev.Change) -> Told:
+    return ("change", "warn", f"{e.object} {e.state}", e.message) if e.state in ("kept", "failed") else None
+
+
+def _gap(e: ev.Gap) -> Told:
+    return "gap", "warn", f"No samples for {wording.duration(e.end - e.start)}", e.reason
+
+
+_TELLERS: list[tuple[type[ev.Event] | tuple[type[ev.Event], ...], Callable[..., Told]]] = [
+    (ev.Fault, _fault),
+    ((ev.StepStarted, ev.StepFinished), _step),
+    (ev.Alert, _alert),
+    (ev.ObjectEvent, _kubernetes),
+    (ev.ConditionChanged, _condition),
+    (ev.Change, _change),
+    (ev.Gap, _gap),
+    (ev.Preflight, _preflight),
+    (ev.Phase, lambda e: ("phase", "plain", f"Phase {e.phase}", "") if e.phase != "done" else None),
+    (ev.Note, lambda e: ("note", "plain", f"{e.author}: {e.text}", "")),
+    (ev.Abort, lambda e: ("abort", "bad", f"Abort by {e.by}", e.reason)),
+    (ev.Warn, lambda e: ("warning", "warn", f"{e.source}: {e.message}", "")),
+    (ev.Verdict, lambda e: ("phase", "good" if e.verdict == "passed" else "bad", f"Verdict: {e.verdict}", e.reason)),
+]
+
+
+def shortened(moments: tuple[Moment, ...], most: int) -> Iterator[Moment | int]:
+    """At most about `most` lines for a page: what the cluster said is left out first, and counted where it stood."""
+    chatty = ("kubernetes", "condition")
+    room = max(0, most - sum(m.kind not in chatty for m in moments))
+    left_out = 0
+    for rank, moment in _ranked(moments, chatty):
+        if rank >= room:
+            left_out += 1
+            continue
+        if left_out:
+            yield left_out
+            left_out = 0
+        yield moment
+    if left_out:
+        yield left_out
+
+
+def _ranked(moments: tuple[Moment, ...], chatty: tuple[str, ...]) -> Iterator[tuple[int, Moment]]:
+    """Each moment with its place in the queue for room: -1 always stays, warnings come before the rest."""
+    queue = sorted((m for m in moments if m.kind in chatty), key=lambda m: m.tone != "warn")
+    place = {id(m): i for i, m in enumerate(queue)}
+    for m in moments:
+        yield place.get(id(m), -1), m

@@ -1,0 +1,173 @@
+"""How figures, times and events are said in words, the same in every output and in the live views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from gameday import events as ev
+
+VERDICTS = {
+    "passed": ("Passed", "the steady state held, and everything was put back"),
+    "deviated": ("Deviated", "the steady state did not hold as stated"),
+    "aborted": ("Aborted", "the run was stopped, and everything was put back"),
+    "refused": ("Refused", "nothing was touched"),
+    "not-restored": ("Not restored", "something is not as it was before the run"),
+    "interrupted": ("Interrupted", "the run did not reach its end"),
+}
+
+UNITS = {"s": "s", "ms": "s", "us": "s", "ns": "s", "m": "s", "h": "s", "%": "ratio"}
+UNITS |= {"Ki": "bytes", "Mi": "bytes", "Gi": "bytes", "Ti": "bytes"}
+
+
+def unit_of(expected: str) -> str:
+    """The unit of a measurement, told by its expectation: `< 500ms` measures seconds. Empty when bare."""
+    words = expected.split(" of ")[0].replace("..", " ").split()
+    for word in words if "baseline" not in expected else ():
+        suffix = word.lstrip("<>=!+-0123456789.")
+        if suffix != word and suffix in UNITS:
+            return UNITS[suffix]
+    return ""
+
+
+def scale_for(unit: str, typical: float) -> tuple[float, str]:
+    """The factor and suffix that make `typical` (in base units) pleasant to read."""
+    size = abs(typical)
+    if unit == "ratio":
+        return 100.0, "%"
+    if unit == "s" and size < 1:
+        return (1e3, " ms") if size >= 1e-3 or size == 0 else (1e6, " µs")
+    if unit == "s":
+        return (1.0, " s") if size < 300 else (1 / 60, " min")
+    steps = ("Ki", "Mi", "Gi", "Ti") if unit == "bytes" else ("k", "M", "G", "T")
+    base = 1024.0 if unit == "bytes" else 1000.0
+    power = min(len(steps), int(math.log(size, base))) if size >= (10 * base if not unit else base) else 0
+    return base**-power, " " + steps[power - 1] if power else ""
+
+
+def figure(value: float | str | None, unit: str = "") -> str:
+    """A measurement for people: 0.412 with unit s is `412 ms`."""
+    if value is None:
+        return "—"
+    if isinstance(value, str | bool):
+        return str(value)
+    if not math.isfinite(value):
+        return "no number"
+    factor, suffix = scale_for(unit, value)
+    return _plain(value * factor) + suffix
+
+
+def _plain(value: float) -> str:
+    if value == 0 or 0.001 <= abs(value) < 1e5:
+        digits = 3 if abs(value) < 1000 else 0
+        text = f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return text if "e" not in text else f"{value:.0f}"
+    return f"{value:.3g}"
+
+
+def percent(fraction: float | None) -> str:
+    """A margin: `+12%` inside the bound, `-30%` beyond it."""
+    if fraction is None or not math.isfinite(fraction):
+        return "—"
+    if abs(fraction) > 9.99:
+        return "> 999%" if fraction > 0 else "< −999%"
+    return f"{fraction * 100:+.0f}%".replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    """`840 ms`, `12.3 s`, `2 min 05 s`, `1 h 04 min`."""
+    if seconds is None:
+        return "—"
+    if seconds < 0:
+        return "−" + duration(-seconds)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s".replace(".0 s", " s")
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def clock(seconds: float) -> str:
+    """Time since the start of the run: `+2:05`, `+1:04:09`."""
+    sign, whole = ("−" if seconds <= -0.5 else "+"), abs(round(seconds))
+    hours, rest = divmod(whole, 3600)
+    return f"{sign}{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{sign}{rest // 60}:{rest % 60:02d}"
+
+
+def wall(at: float, date: bool = False) -> str:
+    """Wall clock, always UTC: `14:03:11 UTC`, or with the date before it."""
+    if not 0 < at < 32503680000:
+        return "—"
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC" if date else "%H:%M:%S UTC")
+
+
+def labels(pairs: Mapping[str, object], skip: tuple[str, ...] = ("__name__",)) -> str:
+    """A series' labels as PromQL writes them, without the metric's name."""
+    inner = ", ".join(f'{k}="{v}"' for k, v in sorted(pairs.items()) if k not in skip)
+    return f"{{{inner}}}" if inner else str(pairs.get("__name__", "")) or "value"
+
+
+def plural(count: int, noun: str, many: str = "") -> str:
+    """`1 fault`, `3 faults`."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def join(words: list[str] | tuple[str, ...], limit: int = 6) -> str:
+    """`a, b and c`; what is beyond the limit is counted."""
+    shown = list(words[:limit])
+    if len(words) > limit:
+        return ", ".join(shown) + f" and {len(words) - limit} more"
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1] if shown else "none"
+
+
+FAULT_STATES = {"injecting": "going in", "in": "in", "undoing": "being undone", "out": "out", "failed": "failed"}
+PROBE_STATES = {"holds": "holds", "broken": "broken", "no-data": "no data", "unreachable": "could not ask"}
+
+
+def line(event: ev.Event) -> str | None:
+    """One event as one line of plain text for a thread or a terminal; None when it is not worth one."""
+    match event:
+        case ev.RunStarted():
+            return f"Run {event.run} started by {event.by}: {event.title or event.name}"
+        case ev.Phase(phase=phase) if phase != "done":
+            return f"Phase: {phase}"
+        case ev.Preflight(level=level) if level != "ok":
+            return f"Preflight {event.check} {level}: {event.message}" + (f" ({event.hint})" if event.hint else "")
+        case ev.StepStarted():
+            return f"Step {event.step} {event.name} began"
+        case ev.StepFinished(outcome=outcome) if outcome != "done":
+            return f"Step {event.step} {event.name} {outcome}" + _because(event.message)
+        case ev.Fault():
+            targets = f": {join(event.targets, 4)}" if event.targets and event.state == "in" else ""
+            return f"Fault {event.step} {event.name} {FAULT_STATES.get(event.state, event.state)}{targets}{_because(event.message)}"
+        case ev.Alert(state=state) if state != "pending":
+            return f"Alert {event.alert} {state}"
+        case ev.Abort():
+            return f"Abort by {event.by}: {event.reason}"
+        case ev.Note():
+            return f"Note by {event.author}: {event.text}"
+        case ev.Change(state="kept" | "failed"):
+            return f"{event.object} {event.state}{_because(event.message)}"
+        case ev.Warn():
+            return f"Warning from {event.source}: {event.message}"
+        case ev.Verdict():
+            return f"Verdict: {VERDICTS.get(event.verdict, (event.verdict,))[0]}. {event.reason}"
+    return None
+
+
+def probe_line(event: ev.Probed) -> str:
+    """A probe's state in words; who calls says when it changed."""
+    text = f"Probe {event.probe} {PROBE_STATES.get(event.state, event.state)}"
+    if event.value is not None:
+        text += f" at {figure(event.value, unit_of(event.expected))}"
+    if event.expected and event.state == "broken":
+        text += f", expected {event.expected}"
+    return text + _because(event.message if event.state != "holds" else "")
+
+
+def _because(message: str) -> str:
+    return f": {message}" if message else ""

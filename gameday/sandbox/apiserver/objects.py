@@ -1,0 +1,238 @@
+"""Create, update and delete by the API's rules, on the store: what every request, and the server itself, goes through."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gameday.sandbox.apiserver import crds, rules, schema, versions
+from gameday.sandbox.apiserver.resources import Catalogue, Resource
+from gameday.sandbox.apiserver.status import already_exists, conflict, forbidden, invalid, not_found
+from gameday.sandbox.apiserver.store import Store, Stored, Where
+
+Json = dict[str, Any]
+NAMESPACES = ("", "namespaces")
+PODS = ("", "pods")
+_ORPHANED_BY_DEFAULT = {"jobs", "replicationcontrollers"}  # kept so upstream for old clients
+_FINALIZER = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """How a write was asked for."""
+
+    dry_run: bool = False
+    validation: str = "Warn"  # fieldValidation: Ignore, Warn, Strict
+    manager: str = ""  # fieldManager
+    warnings: list[str] | None = None  # collects what the Warning headers say
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """The delete options that have an effect here."""
+
+    grace: int | None = None
+    propagation: str = ""
+    uid: str = ""
+    version: str = ""
+    dry_run: bool = False
+
+
+class Objects:
+    """The objects of a cluster, by the rules of its API."""
+
+    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+        self.store = store
+        self.catalogue = catalogue
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Stored:
+        found = self.store.get(resource.collection, namespace, name)
+        if found is None:
+            raise not_found(resource, name)
+        return found
+
+    # -- create ----------------------------------------------------------------------------------
+
+    def create(self, resource: Resource, namespace: str, obj: Json, how: Write) -> Stored:
+        """Keep a new object; `obj` is given away."""
+        rules.check_body(resource, obj, namespace, "")
+        rules.prepare_create(resource, obj)
+        self._conform(resource, obj, how)
+        name = obj["metadata"]["name"]
+        if resource.namespaced:
+            self._check_namespace(resource, namespace, name)
+        if resource.plural == "customresourcedefinitions":
+            crds.accept(resource, obj)
+        if self.store.get(resource.collection, namespace, name):
+            raise already_exists(resource, name)
+        obj = versions.stored(resource, self._storage(resource), obj)
+        if how.dry_run:
+            return Stored(obj, self.store.version)
+        return self.store.put((resource.collection, namespace, name), obj)
+
+    def _storage(self, resource: Resource) -> str:
+        if resource.group == versions.EVENTS:
+            return "v1"
+        if resource.custom is None:
+            return resource.api_version
+        return self.catalogue.stored(resource.group, resource.plural).api_version
+
+    def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
+        found = self.store.get(NAMESPACES, "", namespace)
+        if found is None:
+            spaces = self.catalogue.find("", "v1", "namespaces")
+            assert spaces is not None
+            raise not_found(spaces, namespace)
+        if "deletionTimestamp" in found.object["metadata"]:
+            raise forbidden(
+                resource,
+                name,
+                f"unable to create new content in namespace {namespace} because it is being terminated",
+            )
+
+    def _conform(self, resource: Resource, obj: Json, how: Write) -> None:
+        unknown = schema.conform(resource, obj, strict=how.validation == "Strict")
+        if how.validation == "Warn" and how.warnings is not None:
+            how.warnings.extend(f'unknown field "{path}"' for path in unknown)
+
+    # -- update ----------------------------------------------------------------------------------
+
+    def update(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        change: Callable[[Json], Json],
+        how: Write,
+        *,
+        subresource: str = "",
+        unconditional: bool = True,
+    ) -> Stored:
+        """Replace an object by what `change` makes of a copy of it. Unchanged objects keep their version.
+
+        `unconditional` says that the request needs to name no resourceVersion (patches, not every PUT).
+        """
+        old = self.get(resource, namespace, name)
+        before = versions.served(resource, old.object)
+        new = change(versions.served(resource, json.loads(old.encoded)))
+        rules.check_body(resource, new, namespace, name)
+        rules.check_lock(resource, before, new, unconditional=unconditional)
+        rules.prepare_update(resource, before, new, subresource)
+        self._conform(resource, new, how)
+        if resource.plural == "customresourcedefinitions":
+            crds.accept(resource, new)
+        new = versions.stored(resource, old.object["apiVersion"], new)
+        if new == old.object:
+            return old
+        if how.dry_run:
+            return Stored(new, old.version)
+        where = (resource.collection, namespace, name)
+        if _finished(resource, new):
+            self.store.put(where, new)
+            return self.store.remove(where)
+        return self.store.put(where, new)
+
+    def replace(self, where: Where, changes: Callable[[Json], None]) -> Stored:
+        """The server's own change of an object: `changes` edits a copy in place; none of the rules apply."""
+        key, namespace, name = where
+        old = self.store.get(key, namespace, name)
+        assert old is not None
+        new: Json = json.loads(old.encoded)
+        changes(new)
+        return old if new == old.object else self.store.put(where, new)
+
+    # -- delete ----------------------------------------------------------------------------------
+
+    def delete(self, resource: Resource, namespace: str, name: str, how: Deletion) -> tuple[bool, Stored]:
+        """Delete an object, or start to: (whether it is gone, its last or present state)."""
+        old = self.get(resource, namespace, name)
+        metadata = old.object["metadata"]
+        self._check_preconditions(resource, metadata, how)
+        grace = _grace(resource, old.object, how.grace)
+        finalizers = self._finalizers(resource, old.object, how)
+        if how.dry_run:
+            return not (grace or finalizers), old
+        where = (resource.collection, namespace, name)
+        if not grace and not finalizers and not _holds(resource, old.object):
+            if finalizers != (metadata.get("finalizers") or []):
+                self.replace(where, lambda obj: obj["metadata"].pop("finalizers", None))
+            return True, self.store.remove(where)
+        started = "deletionTimestamp" in metadata
+        if started and grace >= metadata.get("deletionGracePeriodSeconds", 0):
+            if finalizers == (metadata.get("finalizers") or []):
+                return False, old
+            return False, self.replace(where, lambda obj: obj["metadata"].update(finalizers=finalizers))
+
+        def begin(obj: Json) -> None:
+            due = datetime.now(UTC) + timedelta(seconds=grace)
+            changed = obj["metadata"]
+            changed["deletionTimestamp"] = due.strftime("%Y-%m-%dT%H:%M:%SZ")
+            changed["deletionGracePeriodSeconds"] = grace
+            if changed.get("generation") and not started:
+                changed["generation"] += 1
+            if finalizers:
+                changed["finalizers"] = finalizers
+            if resource.plural == "namespaces":
+                obj["status"]["phase"] = "Terminating"
+
+        return False, self.replace(where, begin)
+
+    def _check_preconditions(self, resource: Resource, metadata: Json, how: Deletion) -> None:
+        for what, wanted, found, hint in (
+            ("UID", how.uid, metadata["uid"], "deleted and then recreated"),
+            ("ResourceVersion", how.version, metadata["resourceVersion"], "modified"),
+        ):
+            if wanted and wanted != found:
+                raise conflict(
+                    resource,
+                    metadata["name"],
+                    f"the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). "
+                    f"The object might have been {hint}",
+                )
+
+    def _finalizers(self, resource: Resource, obj: Json, how: Deletion) -> list[str]:
+        """The finalizers the object is left with, those of the propagation policy among them."""
+        present = list(obj["metadata"].get("finalizers") or ())
+        policy = how.propagation
+        if not policy:
+            kept = next((p for p, f in _FINALIZER.items() if f in present), "")
+            policy = kept or ("Orphan" if resource.plural in _ORPHANED_BY_DEFAULT else "Background")
+        elif policy not in ("Foreground", "Background", "Orphan"):
+            message = f'Invalid value: "{policy}": DeletionPropagation need to be one of "Foreground", "Background", "Orphan" or nil'
+            raise invalid(resource, "", [("FieldValueInvalid", message, "propagationPolicy")])
+        rest = [f for f in present if f not in _FINALIZER.values()]
+        needed = policy in _FINALIZER and self.store.dependents.get(obj["metadata"]["uid"])
+        return [*rest, _FINALIZER[policy]] if needed else rest
+
+    def finish(self, where: Where) -> None:
+        """Remove an object that was only waiting for its finalizers, if none is left."""
+        key, namespace, name = where
+        found = self.store.get(key, namespace, name)
+        resource = next((r for r in self.catalogue if r.collection == key), None)
+        if found and resource and _finished(resource, found.object):
+            self.store.remove(where)
+
+
+def _grace(resource: Resource, obj: Json, wanted: int | None) -> int:
+    """Seconds until the kubelet must have ended a pod; 0 for everything else, and for pods that do not run."""
+    if resource.collection != PODS:
+        return 0
+    if not obj["spec"].get("nodeName") or obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+        return 0
+    grace = int(obj["spec"].get("terminationGracePeriodSeconds", 30)) if wanted is None else wanted
+    return 1 if grace < 0 else grace
+
+
+def _holds(resource: Resource, obj: Json) -> bool:
+    """A namespace goes when it is empty, whatever its metadata says."""
+    return resource.collection == NAMESPACES and bool((obj.get("spec") or {}).get("finalizers"))
+
+
+def _finished(resource: Resource, obj: Json) -> bool:
+    metadata = obj["metadata"]
+    if "deletionTimestamp" not in metadata or metadata.get("finalizers") or _holds(resource, obj):
+        return False
+    return not metadata.get("deletionGracePeriodSeconds")

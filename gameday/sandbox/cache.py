@@ -1,0 +1,146 @@
+"""What the API holds of some kinds, kept up to date by watches, so that controllers decide without asking."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+
+from gameday.platform.errors import ApiError
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Object
+
+Key = tuple[str, str]  # namespace ("" for what has none) and name
+Listener = Callable[[Object, Object | None], None]  # the object now and before; `gone(now)` tells a deletion
+SERVED_AGAIN = 2.0  # seconds between looks for a kind that the server doesn't serve yet (a CRD comes later)
+
+
+def key_of(obj: Object) -> Key:
+    meta = obj["metadata"]
+    return meta.get("namespace") or "", meta["name"]
+
+
+class Cache:
+    """Objects by kind and key. Listeners are called for every change, in the event loop."""
+
+    def __init__(self, kube: Kube) -> None:
+        self.kube = kube
+        self._kinds: dict[str, dict[Key, Object]] = {}
+        self._owned: dict[tuple[str, str], set[Key]] = {}  # (owner's uid, kind): the dependents
+        self._on_node: dict[str, set[Key]] = {}
+        self._listeners: dict[str, list[Listener]] = {}
+        self._synced: dict[str, asyncio.Event] = {}
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def all(self, kind: str, namespace: str = "") -> list[Object]:
+        """Every object of a kind, of one namespace if one is named."""
+        found = self._kinds.get(kind, {})
+        return [o for k, o in found.items() if k[0] == namespace] if namespace else list(found.values())
+
+    def get(self, kind: str, key: Key) -> Object | None:
+        return self._kinds.get(kind, {}).get(key)
+
+    def owned(self, owner: Object, kind: str) -> list[Object]:
+        """The objects of a kind whose ownerReferences name this owner."""
+        known = self._kinds.get(kind, {})
+        return [known[k] for k in self._owned.get((owner["metadata"]["uid"], kind), ())]
+
+    def pods_on(self, node: str) -> list[Object]:
+        known = self._kinds.get("Pod", {})
+        return [known[k] for k in self._on_node.get(node, ())]
+
+    # -- changing ------------------------------------------------------------------------------
+
+    def listen(self, kind: str, listener: Listener) -> None:
+        self._listeners.setdefault(kind, []).append(listener)
+
+    def put(self, obj: Object) -> None:
+        """Take in an object, from a watch or from the answer to a write; an older version is passed over."""
+        kind, key = obj["kind"], key_of(obj)
+        known = self._kinds.setdefault(kind, {})
+        old = known.get(key)
+        if old and int(old["metadata"]["resourceVersion"]) >= int(obj["metadata"]["resourceVersion"]):
+            return
+        if old:
+            self._unindex(kind, key, old)
+        known[key] = obj
+        self._index(kind, key, obj)
+        for listener in self._listeners.get(kind, ()):
+            listener(obj, old)
+
+    def drop(self, obj: Object) -> None:
+        """Forget an object that is gone, unless another one has its name by now."""
+        kind, key = obj["kind"], key_of(obj)
+        old = self._kinds.get(kind, {}).get(key)
+        if old is None or old["metadata"]["uid"] != obj["metadata"]["uid"]:
+            return
+        del self._kinds[kind][key]
+        self._unindex(kind, key, old)
+        for listener in self._listeners.get(kind, ()):
+            listener(old, None)
+
+    def has(self, obj: Object) -> bool:
+        """Whether exactly this object still exists: what a listener asks to tell a deletion."""
+        now = self._kinds.get(obj["kind"], {}).get(key_of(obj))
+        return now is not None and bool(now["metadata"]["uid"] == obj["metadata"]["uid"])
+
+    def _index(self, kind: str, key: Key, obj: Object) -> None:
+        for uid in _owners(obj):
+            self._owned.setdefault((uid, kind), set()).add(key)
+        if kind == "Pod" and (node := obj["spec"].get("nodeName")):
+            self._on_node.setdefault(node, set()).add(key)
+
+    def _unindex(self, kind: str, key: Key, obj: Object) -> None:
+        for uid in _owners(obj):
+            self._owned.get((uid, kind), set()).discard(key)
+        if kind == "Pod" and (node := obj["spec"].get("nodeName")):
+            self._on_node.get(node, set()).discard(key)
+
+    # -- following -----------------------------------------------------------------------------
+
+    async def follow(self, api_version: str, kind: str, namespace: str | None = None) -> None:
+        """Keep one kind up to date until cancelled."""
+        synced = self._synced.setdefault(kind, asyncio.Event())
+        while True:
+            try:
+                resource = await self.kube.resource(api_version, kind)
+                async for change, obj in self.kube.follow(resource, namespace):
+                    if change == "SYNCED":
+                        synced.set()
+                    elif change == "DELETED":
+                        self.drop({"kind": kind, **obj})
+                    else:
+                        self.put(obj)
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                await asyncio.sleep(SERVED_AGAIN)
+
+    async def synced(self, kinds: Iterable[str]) -> None:
+        """Wait until each kind was listed once."""
+        for kind in kinds:
+            await self._synced.setdefault(kind, asyncio.Event()).wait()
+
+    async def until(self, kinds: Iterable[str], holds: Callable[[], bool]) -> None:
+        """Wait until something holds that depends on these kinds alone; looked at again on each change."""
+        changed = asyncio.Event()
+
+        def wake(_: Object, __: Object | None) -> None:
+            changed.set()
+
+        watched = list(kinds)
+        for kind in watched:
+            self.listen(kind, wake)
+        try:
+            while not holds():
+                await changed.wait()
+                changed.clear()
+        finally:
+            for kind in watched:
+                with contextlib.suppress(ValueError):
+                    self._listeners[kind].remove(wake)
+
+
+def _owners(obj: Object) -> list[str]:
+    return [o["uid"] for o in obj["metadata"].get("ownerReferences") or ()]
