@@ -48,9 +48,15 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gameday"
 
 
+def program(name: str) -> Path | None:
+    """One of the programs if they are built; builds nothing."""
+    path = _folder() / name
+    return path if path.exists() else None
+
+
 def build() -> Path:
     """The folder holding one symlink per program; compiles them when this source was never built here."""
-    folder = cache_root() / f"controlplane-{_digest()}"
+    folder = _folder()
     if not (folder / "kubectl").exists():
         with _one_at_a_time(folder):
             if not (folder / "kubectl").exists():
@@ -69,9 +75,9 @@ def crds() -> Path:
     return folder
 
 
-def _digest() -> str:
+def _folder() -> Path:
     content = b"\0".join((SOURCE / name).read_bytes() for name in INPUTS)
-    return hashlib.sha256(content).hexdigest()[:12]
+    return cache_root() / f"controlplane-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 @contextmanager

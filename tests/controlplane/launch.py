@@ -118,7 +118,7 @@ class ControlPlane:
         self._children[name] = Child(name, [self.programs / name, *flags], log)
 
     def _prepare(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # tokens and keys lie in it
         key = self.directory / "service-account.key"
         if not key.exists():
             _make_rsa_key(key)

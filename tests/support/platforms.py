@@ -1,0 +1,158 @@
+"""Starts one of the two platforms that every test runs on: the sandbox, or a real control plane with its fleet."""
+
+from __future__ import annotations
+
+import json
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.controlplane import build
+from tests.support.children import Child, ChildFailed
+
+READY_WITHIN = 120.0
+NAMES = ("sandbox", "cluster")
+
+
+@dataclass
+class Platform:
+    """What tests may know of the cluster they run on."""
+
+    name: str
+    context: str
+    directory: Path
+    kubeconfig: Path
+    prometheus_url: str
+    api_url: str
+    restricted_kubeconfig: Path | None = None
+    unauthorized_kubeconfig: Path | None = None
+    _control_plane: Child | None = None
+    _children: list[Child] = field(default_factory=list)
+
+    @property
+    def kubectl(self) -> str:
+        """kubectl's path; the test is skipped on a machine without one."""
+        built = build.program("kubectl")
+        found = str(built) if built else shutil.which("kubectl")
+        if found is None:
+            pytest.skip("needs kubectl: install it, or build the control plane with `make controlplane`")
+        return found
+
+    def stop_api(self) -> None:
+        """kill -9 the API server; etcd keeps the objects."""
+        self._api_server().signal(signal.SIGUSR1)
+        _until(lambda: _answer(self.api_url) is None, "the API server is gone")
+
+    def start_api(self) -> None:
+        """Start it again and wait until it is ready."""
+        self._api_server().signal(signal.SIGUSR2)
+        _until(lambda: _answer(f"{self.api_url}/readyz") == 200, "the API server is ready")
+
+    def _api_server(self) -> Child:
+        if self._control_plane is None:
+            pytest.skip(
+                "the sandbox's API keeps its objects in memory: it can be cut off (api_proxy), not killed"
+            )
+        return self._control_plane
+
+
+@contextmanager
+def platform(name: str, directory: Path) -> Iterator[Platform]:
+    """The platform of that name with its fleet and Prometheus, all gone when the block ends."""
+    started = _cluster(directory) if name == "cluster" else _sandbox(directory)
+    with started as running:
+        yield running
+
+
+@contextmanager
+def _sandbox(directory: Path) -> Iterator[Platform]:
+    with _module("gameday.sandbox", "--directory", directory / "sandbox", log=directory / "sandbox.log") as (
+        _,
+        told,
+    ):
+        yield Platform(
+            name="sandbox",
+            context="gameday-sandbox",
+            directory=directory,
+            kubeconfig=Path(told["kubeconfig"]),
+            prometheus_url=told["prometheus_url"],
+            api_url=told["api_url"],
+        )
+
+
+@contextmanager
+def _cluster(directory: Path) -> Iterator[Platform]:
+    # Built here and not by the child, whose output goes to a log: the first build takes a quarter of an hour.
+    build.build()
+    log = directory / "controlplane.log"
+    launcher = ("tests.controlplane.launch", "--directory", directory / "controlplane")
+    with _module(*launcher, log=log) as (control_plane, plane):
+        fleet = ("gameday.sandbox", "--kubeconfig", plane["kubeconfig"], "--directory", directory / "fleet")
+        with _module(*fleet, log=directory / "fleet.log") as (_, told):
+            yield Platform(
+                name="cluster",
+                context=plane["context"],
+                directory=directory,
+                kubeconfig=Path(plane["kubeconfig"]),
+                prometheus_url=told["prometheus_url"],
+                api_url=plane["url"],
+                restricted_kubeconfig=Path(plane["restrictedKubeconfig"]),
+                unauthorized_kubeconfig=Path(plane["unauthorizedKubeconfig"]),
+                _control_plane=control_plane,
+            )
+
+
+@contextmanager
+def _module(module: str, *arguments: Any, log: Path) -> Iterator[tuple[Child, dict[str, Any]]]:
+    """`python -m module` as a child, and the JSON line that it prints when it is ready."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    child = Child(module, command, log, stdout=subprocess.PIPE)
+    try:
+        yield child, _first_line(child)
+    finally:
+        child.terminate()
+
+
+def _first_line(child: Child) -> dict[str, Any]:
+    output = child.process.stdout
+    assert output is not None
+    ready, _, _ = select.select([output], [], [], READY_WITHIN)
+    line = output.readline() if ready else b""
+    if not line:
+        child.terminate()
+        raise ChildFailed(f"{child.name} did not get ready; {child.last_lines()}")
+    told: dict[str, Any] = json.loads(line)
+    return told
+
+
+def _answer(url: str) -> int | None:
+    """The HTTP status of whoever answers; None when nobody does. Certificates do not matter here."""
+    import ssl
+
+    try:
+        with urllib.request.urlopen(url, timeout=5, context=ssl._create_unverified_context()) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+def _until(holds: Any, what: str) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while not holds():
+        if time.monotonic() > deadline:
+            raise ChildFailed(f"waited {READY_WITHIN:.0f} s, but not yet: {what}")
+        time.sleep(0.05)

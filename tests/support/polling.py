@@ -1,0 +1,26 @@
+"""Waits for a condition with a deadline, so that no test sleeps for a guessed time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(
+    ask: Callable[[], Awaitable[T]],
+    holds: Callable[[T], bool] = bool,
+    *,
+    within: float = 30.0,
+    every: float = 0.1,
+) -> T:
+    """The first answer that holds; fails with the last answer when there is none `within` seconds."""
+    deadline = time.monotonic() + within
+    while not holds(answer := await ask()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so within {within:.0f} s; the last answer was {answer!r}")
+        await asyncio.sleep(every)
+    return answer
