@@ -10,6 +10,7 @@ from gameday.ledger import StepLedger
 from gameday.platform.objects import Ref
 from gameday.platform.world import Victim, World
 
+
 class PlanError(Exception):
     """A fault cannot be planned; the text says what is wrong with which target and what to do."""
 
@@ -48,7 +49,8 @@ class FaultPlan:
     @classmethod
     def from_data(cls, spec: Any, data: dict[str, Any]) -> FaultPlan:
         victims = tuple(
-            Victim(Ref.from_data(v["ref"]), v["role"], v["node"], v["gpus"], v["pods"]) for v in data["victims"]
+            Victim(Ref.from_data(v["ref"]), v["role"], v["node"], v["gpus"], v["pods"])
+            for v in data["victims"]
         )
         texts = (tuple(data[k]) for k in ("changes", "irreversible", "warnings"))
         return cls(spec, victims, *texts, data=data["data"])

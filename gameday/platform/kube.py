@@ -331,31 +331,33 @@ class Kube:
         *,
         labels: str | None = None,
         fields: str | None = None,
+        since: str = "",
     ) -> AsyncIterator[tuple[str, Object]]:
         """List, then watch for ever: through ended watches, expired versions and servers that went away.
 
         A new list yields MODIFIED for what changed meanwhile and DELETED, with the last known object
-        reduced to its metadata, for what is gone; then ("SYNCED", {}) after every list.
+        reduced to its metadata, for what is gone; then ("SYNCED", {}) after every list. With `since`,
+        the resourceVersion of a list that the caller has, the first list is left out.
         """
         known: dict[str, tuple[str, Object]] = {}
-        delay = 0.2
+        version, delay = since, 0.2
         while True:
             try:
-                seen: set[str] = set()
-                version = ""
-                async for page in self.pages(resource, namespace, labels=labels, fields=fields):
-                    version = page["metadata"]["resourceVersion"]
-                    for obj in page["items"]:
-                        meta = obj["metadata"]
-                        seen.add(meta["uid"])
-                        old = known.get(meta["uid"])
-                        if old is None or old[0] != meta["resourceVersion"]:
-                            known[meta["uid"]] = (meta["resourceVersion"], _identity(obj))
-                            yield ("MODIFIED" if old else "ADDED"), obj
-                for uid in [u for u in known if u not in seen]:
-                    yield "DELETED", known.pop(uid)[1]
-                yield "SYNCED", {}
-                delay = 0.2
+                if not version:
+                    seen: set[str] = set()
+                    async for page in self.pages(resource, namespace, labels=labels, fields=fields):
+                        version = page["metadata"]["resourceVersion"]
+                        for obj in page["items"]:
+                            meta = obj["metadata"]
+                            seen.add(meta["uid"])
+                            old = known.get(meta["uid"])
+                            if old is None or old[0] != meta["resourceVersion"]:
+                                known[meta["uid"]] = (meta["resourceVersion"], _identity(obj))
+                                yield ("MODIFIED" if old else "ADDED"), obj
+                    for uid in [u for u in known if u not in seen]:
+                        yield "DELETED", known.pop(uid)[1]
+                    yield "SYNCED", {}
+                    delay = 0.2
                 while True:  # take an ended watch up where it stopped
                     async for kind, obj in self.watch(
                         resource, namespace, labels=labels, fields=fields, version=version
@@ -374,6 +376,7 @@ class Kube:
             except ApiError as error:
                 if error.status in (401, 403, 404):
                     raise
+            version = ""
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)
 

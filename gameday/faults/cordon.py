@@ -1,0 +1,20 @@
+"""Cordon: nodes take no new pods."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from gameday.faults.nodes import NodeEdit
+from gameday.ledger import Edit
+
+UNSCHEDULABLE = Edit(("spec", "unschedulable"), True)
+
+
+class Cordon(NodeEdit):
+    """Nodes take no new pods, as by `kubectl cordon`; undone for those that we cordoned."""
+
+    does: ClassVar[str] = "cordon"
+    example: ClassVar[str] = "cordon: {nodes: {selector: nvidia.com/gpu.present=true, pick: 1}}"
+
+    def edit(self, spec: Any) -> Edit:
+        return UNSCHEDULABLE

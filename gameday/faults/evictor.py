@@ -1,0 +1,150 @@
+"""Evicts many pods as fast as their budgets allow, woken by what happens instead of by a clock.
+
+kubectl asks again every 5 s after a 429. Here one watch on the pods sees them go, and one on the
+budgets says when the next eviction may pass, so a drain takes as long as the cluster needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+
+from gameday.events import Progress
+from gameday.faults.base import FaultError
+from gameday.ledger import Entry, Evict, StepLedger
+from gameday.platform.errors import ApiError
+from gameday.platform.kube import BUDGETS, PODS
+from gameday.platform.objects import Object, Ref
+from gameday.platform.world import World
+
+ASK_AGAIN = 3.0  # seconds after a 429 in which no budget said that it allows more
+AT_ONCE = 64
+TELL_EVERY = 2.0
+
+
+class Evictor:
+    """One drain's evictions. Raises FaultError, naming each pod that is left and what blocks it."""
+
+    def __init__(
+        self, world: World, ledger: StepLedger, pods: list[Object], grace: int | None, timeout: float
+    ) -> None:
+        self._world, self._ledger = world, ledger
+        self._grace, self._timeout = grace, timeout
+        self._pods = {p["metadata"]["uid"]: p for p in pods}
+        self._left = set(self._pods)
+        self._total = len(pods)
+        self._blocked: dict[str, str] = {}  # pod uid → the budget's words
+        self._queue: dict[str, deque[asyncio.Future[None]]] = defaultdict(deque)  # by namespace
+        self._limit = asyncio.Semaphore(AT_ONCE)
+        self._done = asyncio.Event()
+
+    async def run(self, version: str) -> None:
+        """Evict all pods and wait until they are gone; `version` is that of the list they are from."""
+        if not self._pods:
+            return
+        operations = [Evict(_ref(p), self._grace) for p in self._pods.values()]
+        entries = await self._ledger.intend(operations)
+        try:
+            async with asyncio.timeout(self._timeout), asyncio.TaskGroup() as group:
+                watchers = [group.create_task(self._watch_pods(version)), group.create_task(self._tell())]
+                for namespace in sorted({_namespace(p) for p in self._pods.values()}):
+                    watchers.append(group.create_task(self._watch_budgets(namespace)))
+                for entry, uid in zip(entries, self._pods, strict=True):
+                    watchers.append(group.create_task(self._evict(entry, uid)))
+                await self._done.wait()
+                for task in watchers:
+                    task.cancel()
+        except TimeoutError:
+            raise FaultError(f"not drained after {self._timeout:g} s: {self._waiting(limit=20)}") from None
+        except ExceptionGroup as failures:
+            raise FaultError(str(failures.exceptions[0])) from failures
+
+    async def _evict(self, entry: Entry, uid: str) -> None:
+        """Ask until it passes: again when a budget allows more, or after what the server asked for."""
+        queue = self._queue[_namespace(self._pods[uid])]
+        while uid in self._left:
+            try:
+                async with self._limit:
+                    await self._ledger.make(entry)
+                self._blocked.pop(uid, None)
+                return
+            except ApiError as error:
+                if error.status not in (429, 500, 503):
+                    raise
+                self._blocked[uid] = _budget(error)
+                wait = max(error.retry_after or 0.0, ASK_AGAIN)
+            turn = asyncio.get_running_loop().create_future()
+            queue.append(turn)
+            await asyncio.wait({turn}, timeout=wait)
+            turn.cancel()  # whoever wakes the queue passes over it
+
+    async def _watch_pods(self, version: str) -> None:
+        """One watch sees every pod of the drain go."""
+        async for kind, pod in self._world.kube.follow(PODS, since=version):
+            if kind == "SYNCED":
+                await self._look_again()
+            elif kind == "DELETED" or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+                self._leave(pod["metadata"]["uid"])
+            if not self._left:
+                self._done.set()
+                return
+
+    async def _look_again(self) -> None:
+        """After a watch that broke: which pods went while nobody looked?"""
+        for uid in list(self._left):
+            if await self._world.kube.find(_ref(self._pods[uid])) is None:
+                self._leave(uid)
+
+    def _leave(self, uid: str) -> None:
+        self._left.discard(uid)
+        self._blocked.pop(uid, None)
+
+    async def _watch_budgets(self, namespace: str) -> None:
+        """Wake as many waiting pods as a budget allows: more would only be refused again."""
+        queue = self._queue[namespace]
+        async for _, budget in self._world.kube.follow(BUDGETS, namespace):
+            allowed = budget.get("status", {}).get("disruptionsAllowed", 0)
+            while queue and allowed > 0:
+                turn = queue.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    allowed -= 1
+
+    async def _tell(self) -> None:
+        """Progress for people, and which budget holds what."""
+        while True:
+            await asyncio.sleep(TELL_EVERY)
+            done = self._total - len(self._left)
+            self._world.emit(
+                Progress(step=self._world.step, message=self._waiting(), done=done, total=self._total)
+            )
+
+    def _waiting(self, limit: int = 3) -> str:
+        if not self._blocked:
+            return f"{len(self._left)} of {self._total} pods still end"
+        held: dict[str, list[str]] = defaultdict(list)
+        for uid, budget in self._blocked.items():
+            meta = self._pods[uid]["metadata"]
+            held[budget].append(f"{meta['namespace']}/{meta['name']}")
+        return "; ".join(
+            f"{budget} holds {', '.join(sorted(pods)[:limit])}"
+            + (f" and {len(pods) - limit} more" if len(pods) > limit else "")
+            for budget, pods in held.items()
+        )
+
+
+def _ref(pod: Object) -> Ref:
+    meta = pod["metadata"]
+    return Ref("v1", "Pod", meta["name"], meta["namespace"], meta["uid"])
+
+
+def _namespace(pod: Object) -> str:
+    return str(pod["metadata"]["namespace"])
+
+
+def _budget(error: ApiError) -> str:
+    """The budget that a refused eviction names, in the causes of its Status."""
+    for cause in error.details.get("causes") or ():
+        if cause.get("reason") == "DisruptionBudget":
+            return str(cause.get("message", error.message))
+    return error.message

@@ -1,0 +1,121 @@
+"""Which nodes a fault means, and the faults that are one edit of a node's spec have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from gameday.experiment.model import NodePick, Spec
+from gameday.experiment.selector import Selector
+from gameday.faults.base import Evidence, FaultPlan, PlanError
+from gameday.ledger import Edit, Patch, StepLedger
+from gameday.platform.objects import Object, Ref, gpus
+from gameday.platform.world import Victim, World
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+async def pick_nodes(choice: NodePick, world: World) -> list[Object]:
+    """The nodes that are meant, by name. Raises PlanError when there are none, or one may not be touched."""
+    from gameday.platform.kube import NODES
+
+    if choice.names:
+        found = [n for n in await asyncio.gather(*(world.kube.find(node_ref(n)) for n in choice.names)) if n]
+        missing = sorted(set(choice.names) - {n["metadata"]["name"] for n in found})
+        if missing:
+            raise PlanError(f"there is no node {', '.join(missing)} in {world.kube.context}")
+    else:
+        found = await world.kube.list(NODES, labels=choice.selector)
+        if not found:
+            raise PlanError(
+                f"no node matches {choice.selector} in {world.kube.context}: `kubectl get nodes --show-labels`"
+            )
+    allowed = Selector.parse(world.node_selector)
+    outside = [n["metadata"]["name"] for n in found if not allowed.matches(n["metadata"].get("labels"))]
+    if outside:
+        raise PlanError(f"{_some(outside)}: outside the target's nodes ({world.node_selector})")
+    found.sort(key=lambda n: str(n["metadata"]["name"]))
+    return sorted(world.sample(found, choice.count(len(found))), key=lambda n: str(n["metadata"]["name"]))
+
+
+def node_ref(name: str, uid: str | None = None) -> Ref:
+    return Ref("v1", "Node", name, uid=uid)
+
+
+def node_victim(node: Object) -> Victim:
+    name = node["metadata"]["name"]
+    return Victim(node_ref(name, node["metadata"]["uid"]), "node", name, gpus(node))
+
+
+async def present(victims: Iterable[Victim], world: World) -> list[Victim]:
+    """The victims that still exist, by UID; what vanished since the plan is skipped and reported."""
+    from gameday.events import Progress
+
+    victims = list(victims)
+    found = await asyncio.gather(*(world.kube.find(v.ref) for v in victims))
+    for victim, obj in zip(victims, found, strict=True):
+        if obj is None:
+            text = f"{victim.ref} vanished since the plan, and is skipped"
+            world.emit(Progress(step=world.step, message=text))
+    return [v for v, obj in zip(victims, found, strict=True) if obj is not None]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+class NodeEditSpec(Spec):
+    """Options of a fault that edits nodes."""
+
+    nodes: NodePick = Field(description="The nodes: by name, or by selector and number.")
+
+
+class NodeEdit(ABC):
+    """A fault that is one edit of each node's spec; says what the edit is by `edit`."""
+
+    Spec: ClassVar[type[Spec]] = NodeEditSpec
+    instant: ClassVar[bool] = False
+    does: ClassVar[str] = "edit"
+
+    @abstractmethod
+    def edit(self, spec: Any) -> Edit:
+        """The edit that this fault makes of a node."""
+
+    async def plan(self, spec: Any, world: World) -> FaultPlan:
+        nodes = await pick_nodes(spec.nodes, world)
+        edit = self.edit(spec)
+        already = [n["metadata"]["name"] for n in nodes if edit.read(n) == edit.after]
+        return FaultPlan(
+            spec,
+            tuple(node_victim(n) for n in nodes),
+            changes=tuple(f"{self.does} {n['metadata']['name']}" for n in nodes),
+            warnings=tuple(f"{n}: {self.does} is in force already, and will be left so" for n in already),
+        )
+
+    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+        await edit_nodes(await present(plan.victims, world), self.edit(plan.spec), world, ledger)
+
+    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+        edit = self.edit(plan.spec)
+        nodes = await asyncio.gather(*(world.kube.find(v.ref) for v in plan.victims))
+        states = {n["metadata"]["name"]: edit.read(n) == edit.after for n in nodes if n}
+        return judge(states, str(edit))
+
+
+def judge(states: dict[str, bool], what: str) -> Evidence:
+    """Evidence from a yes or no for each object."""
+    facts = tuple(f"{name}: {what}" for name, yes in states.items() if yes)
+    if all(states.values()):
+        return Evidence("in" if states else "out", facts)
+    return Evidence("partial" if facts else "out", facts)
+
+
+async def edit_nodes(victims: Iterable[Victim], edit: Edit, world: World, ledger: StepLedger) -> None:
+    """Edit all nodes at the same time; those that are so already stay what they are."""
+    patches = await asyncio.gather(*(Patch.of(world.kube, v.ref, edit) for v in victims))
+    await ledger.perform(patches)

@@ -1,0 +1,74 @@
+"""Pod kill: pods are deleted, and their controllers must replace them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from gameday.experiment.model import DNSLabel, LabelSelector, Pick, Spec
+from gameday.experiment.values import picked
+from gameday.faults.base import Evidence, FaultPlan, PlanError
+from gameday.faults.pods import check_namespaces, pod_victim, running_pods
+from gameday.ledger import Delete, StepLedger
+from gameday.platform.objects import controller
+from gameday.platform.world import World
+
+
+class PodKillSpec(Spec):
+    """Which pods, how many, and how."""
+
+    selector: LabelSelector = Field(description="The pods, by label selector.")
+    namespace: DNSLabel = Field(description="Their namespace.")
+    pick: Pick = Field(1, description="How many of them: a number, a share such as 20%, or `all`.")
+    grace: int | None = Field(
+        None, ge=0, description="Seconds to end in; 0 kills at once; else the pod's own grace period."
+    )
+
+
+class PodKill:
+    """Pods are deleted whatever their budgets say. Not undone: their controllers make new ones."""
+
+    Spec: ClassVar[type[Spec]] = PodKillSpec
+    instant: ClassVar[bool] = True
+    example: ClassVar[str] = "podKill: {selector: app=trainer, namespace: training, pick: 1, grace: 0}"
+
+    async def plan(self, spec: Any, world: World) -> FaultPlan:
+        check_namespaces([spec.namespace], world)
+        pods = await running_pods(spec.namespace, spec.selector, world)
+        if not pods:
+            raise PlanError(f"no running pod matches {spec.selector} in namespace {spec.namespace}")
+        orphans = [p["metadata"]["name"] for p in pods if controller(p) is None]
+        if orphans:
+            raise PlanError(f"pod {', '.join(orphans)} has no controller: nothing would make it again")
+        chosen = world.sample(pods, picked(spec.pick, len(pods)))
+        names = [f"{spec.namespace}/{p['metadata']['name']}" for p in chosen]
+        return FaultPlan(
+            spec,
+            tuple(pod_victim(p) for p in chosen),
+            changes=tuple(f"delete pod {n}" for n in names),
+            irreversible=tuple(f"pod {n} is replaced by its controller, not restored" for n in names),
+        )
+
+    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+        """Kills the pods that were approved; for those replaced since, as many of their successors."""
+        pods = await running_pods(plan.spec.namespace, plan.spec.selector, world)
+        uids = {v.ref.uid for v in plan.victims}
+        chosen = [p for p in pods if p["metadata"]["uid"] in uids]
+        others = [p for p in pods if p["metadata"]["uid"] not in uids]
+        chosen += world.sample(others, len(plan.victims) - len(chosen))
+        victims = [pod_victim(p) for p in chosen]
+        world.admit(victims)
+        plan.data["killed"] = [v.ref.to_data() for v in victims]
+        await ledger.perform(Delete(v.ref, plan.spec.grace) for v in victims)
+
+    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+        """In when every pod that was killed is gone, by UID."""
+        from gameday.platform.objects import Ref
+
+        refs = [Ref.from_data(data) for data in plan.data.get("killed", ())]
+        found = await asyncio.gather(*(world.kube.find(r) for r in refs))
+        gone = [str(r) for r, obj in zip(refs, found, strict=True) if obj is None]
+        state = "in" if len(gone) == len(refs) else "partial"
+        return Evidence(state, tuple(f"{g} is gone" for g in gone))
