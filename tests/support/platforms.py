@@ -1,4 +1,4 @@
-"""Starts one of the two platforms that every test runs on: the sandbox, or a real control plane with its fleet."""
+"""Starts one of the platforms that every test runs on: the sandbox, or a real control plane with a fleet."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import select
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ import pytest
 
 from tests.controlplane import build
 from tests.support.children import Child, ChildFailed
+from tests.support.polling import until
 
 READY_WITHIN = 120.0
 NAMES = ("sandbox", "cluster")
@@ -53,12 +54,14 @@ class Platform:
     def stop_api(self) -> None:
         """kill -9 the API server; etcd keeps the objects."""
         self._api_server().signal(signal.SIGUSR1)
-        _until(lambda: _answer(self.api_url) is None, "the API server is gone")
+        until(lambda: _answer(self.api_url) is None, "the API server is gone")
 
     def start_api(self) -> None:
         """Start it again and wait until it is ready."""
         self._api_server().signal(signal.SIGUSR2)
-        _until(lambda: _answer(f"{self.api_url}/readyz") == 200, "the API server is ready")
+        until(
+            lambda: _answer(f"{self.api_url}/readyz") == 200, "the API server is ready", within=READY_WITHIN
+        )
 
     def _api_server(self) -> Child:
         if self._control_plane is None:
@@ -139,8 +142,6 @@ def _first_line(child: Child) -> dict[str, Any]:
 
 def _answer(url: str) -> int | None:
     """The HTTP status of whoever answers; None when nobody does. Certificates do not matter here."""
-    import ssl
-
     try:
         with urllib.request.urlopen(url, timeout=5, context=ssl._create_unverified_context()) as answer:
             return int(answer.status)
@@ -148,11 +149,3 @@ def _answer(url: str) -> int | None:
         return error.code
     except OSError:
         return None
-
-
-def _until(holds: Any, what: str) -> None:
-    deadline = time.monotonic() + READY_WITHIN
-    while not holds():
-        if time.monotonic() > deadline:
-            raise ChildFailed(f"waited {READY_WITHIN:.0f} s, but not yet: {what}")
-        time.sleep(0.05)

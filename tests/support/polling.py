@@ -24,3 +24,12 @@ async def eventually(
             raise AssertionError(f"not so within {within:.0f} s; the last answer was {answer!r}")
         await asyncio.sleep(every)
     return answer
+
+
+def until(holds: Callable[[], bool], what: str, *, within: float = 30.0, every: float = 0.05) -> None:
+    """As `eventually` for code that blocks: returns when it holds, fails naming what did not come."""
+    deadline = time.monotonic() + within
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so within {within:.0f} s: {what}")
+        time.sleep(every)

@@ -1,0 +1,73 @@
+"""The platform that a session of tests shares, chosen by `--platform`, and what every test may ask for.
+
+One platform serves all tests, because starting one takes longer than most tests: each test uses objects of
+its own or restores what it touched, which `world_unchanged` proves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from gameday.platform.kube import Kube
+from tests.support import platforms, snapshot
+from tests.support.platforms import Platform
+from tests.support.proxy import ApiProxy
+from tests.support.slack import FakeSlack
+from tests.support.threads import LoopThread
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--platform",
+        choices=platforms.NAMES,
+        default="sandbox",
+        help="what the tests run on: the embedded sandbox (default), or a real control plane",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"platform: {config.getoption('--platform')}"
+
+
+@pytest.fixture(scope="session")
+def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """The cluster, with its fleet and Prometheus."""
+    name = request.config.getoption("--platform")
+    with platforms.platform(name, tmp_path_factory.mktemp(name)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def kube(platform: Platform) -> AsyncIterator[Kube]:
+    """A client with every permission, for arranging and checking; the code under test makes its own."""
+    async with await Kube.connect(platform.kubeconfig) as client:
+        yield client
+
+
+@pytest.fixture
+async def world_unchanged(kube: Kube) -> AsyncIterator[snapshot.Snapshot]:
+    """After the test every object is as it was before; the failure names each field that is not."""
+    async with snapshot.unchanged(kube) as before:
+        yield before
+
+
+@pytest.fixture
+def api_proxy(platform: Platform, tmp_path: Path) -> Iterator[ApiProxy]:
+    """An API server address that fails on demand; use its `kubeconfig`."""
+    proxy = ApiProxy(platform.kubeconfig, tmp_path / "kubeconfig-proxy")
+    proxy.start()
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def slack() -> Iterator[FakeSlack]:
+    """A Slack workspace with the channel #gpu-gamedays; it keeps running while a test blocks."""
+    thread, fake = LoopThread("slack"), FakeSlack()
+    thread.call(fake.start())
+    yield fake
+    thread.call(fake.stop())
+    thread.close()
