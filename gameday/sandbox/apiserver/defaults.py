@@ -37,7 +37,8 @@ def _pod(obj: Json) -> None:
     tolerations = spec.setdefault("tolerations", [])
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         tolerated = any(
-            t.get("key") in (key, None, "") and t.get("effect") in ("NoExecute", None, "") for t in tolerations
+            t.get("key") in (key, None, "") and t.get("effect") in ("NoExecute", None, "")
+            for t in tolerations
         )
         if not tolerated:
             tolerations.append(

@@ -74,11 +74,8 @@ class Objects:
         return self.store.put((resource.collection, namespace, name), obj)
 
     def _storage(self, resource: Resource) -> str:
-        if resource.group == versions.EVENTS:
-            return "v1"
-        if resource.custom is None:
-            return resource.api_version
-        return self.catalogue.stored(resource.group, resource.plural).api_version
+        kept = self.catalogue.stored(resource.collection)
+        return kept.api_version if kept else resource.api_version
 
     def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
         found = self.store.get(NAMESPACES, "", namespace)
@@ -130,10 +127,11 @@ class Objects:
         if how.dry_run:
             return Stored(new, old.version)
         where = (resource.collection, namespace, name)
-        if _finished(resource, new):
-            self.store.put(where, new)
-            return self.store.remove(where)
-        return self.store.put(where, new)
+        return (
+            self.store.remove(where, new)
+            if _finished(resource.collection, new)
+            else self.store.put(where, new)
+        )
 
     def replace(self, where: Where, changes: Callable[[Json], None]) -> Stored:
         """The server's own change of an object: `changes` edits a copy in place; none of the rules apply."""
@@ -142,7 +140,9 @@ class Objects:
         assert old is not None
         new: Json = json.loads(old.encoded)
         changes(new)
-        return old if new == old.object else self.store.put(where, new)
+        if new == old.object:
+            return old
+        return self.store.remove(where, new) if _finished(key, new) else self.store.put(where, new)
 
     # -- delete ----------------------------------------------------------------------------------
 
@@ -156,21 +156,19 @@ class Objects:
         if how.dry_run:
             return not (grace or finalizers), old
         where = (resource.collection, namespace, name)
-        if not grace and not finalizers and not _holds(resource, old.object):
-            if finalizers != (metadata.get("finalizers") or []):
-                self.replace(where, lambda obj: obj["metadata"].pop("finalizers", None))
+        if not grace and not finalizers and not _holds(resource.collection, old.object):
             return True, self.store.remove(where)
         started = "deletionTimestamp" in metadata
-        if started and grace >= metadata.get("deletionGracePeriodSeconds", 0):
-            if finalizers == (metadata.get("finalizers") or []):
-                return False, old
-            return False, self.replace(where, lambda obj: obj["metadata"].update(finalizers=finalizers))
+        shorter = grace < metadata.get("deletionGracePeriodSeconds", 0)
+        if started and not shorter and finalizers == (metadata.get("finalizers") or []):
+            return False, old
 
         def begin(obj: Json) -> None:
-            due = datetime.now(UTC) + timedelta(seconds=grace)
             changed = obj["metadata"]
-            changed["deletionTimestamp"] = due.strftime("%Y-%m-%dT%H:%M:%SZ")
-            changed["deletionGracePeriodSeconds"] = grace
+            if shorter or not started:
+                due = datetime.now(UTC) + timedelta(seconds=grace)
+                changed["deletionTimestamp"] = due.strftime("%Y-%m-%dT%H:%M:%SZ")
+                changed["deletionGracePeriodSeconds"] = grace
             if changed.get("generation") and not started:
                 changed["generation"] += 1
             if finalizers:
@@ -204,16 +202,7 @@ class Objects:
             message = f'Invalid value: "{policy}": DeletionPropagation need to be one of "Foreground", "Background", "Orphan" or nil'
             raise invalid(resource, "", [("FieldValueInvalid", message, "propagationPolicy")])
         rest = [f for f in present if f not in _FINALIZER.values()]
-        needed = policy in _FINALIZER and self.store.dependents.get(obj["metadata"]["uid"])
-        return [*rest, _FINALIZER[policy]] if needed else rest
-
-    def finish(self, where: Where) -> None:
-        """Remove an object that was only waiting for its finalizers, if none is left."""
-        key, namespace, name = where
-        found = self.store.get(key, namespace, name)
-        resource = next((r for r in self.catalogue if r.collection == key), None)
-        if found and resource and _finished(resource, found.object):
-            self.store.remove(where)
+        return [*rest, _FINALIZER[policy]] if policy in _FINALIZER else rest
 
 
 def _grace(resource: Resource, obj: Json, wanted: int | None) -> int:
@@ -226,13 +215,13 @@ def _grace(resource: Resource, obj: Json, wanted: int | None) -> int:
     return 1 if grace < 0 else grace
 
 
-def _holds(resource: Resource, obj: Json) -> bool:
+def _holds(key: tuple[str, str], obj: Json) -> bool:
     """A namespace goes when it is empty, whatever its metadata says."""
-    return resource.collection == NAMESPACES and bool((obj.get("spec") or {}).get("finalizers"))
+    return key == NAMESPACES and bool((obj.get("spec") or {}).get("finalizers"))
 
 
-def _finished(resource: Resource, obj: Json) -> bool:
+def _finished(key: tuple[str, str], obj: Json) -> bool:
     metadata = obj["metadata"]
-    if "deletionTimestamp" not in metadata or metadata.get("finalizers") or _holds(resource, obj):
+    if "deletionTimestamp" not in metadata or metadata.get("finalizers") or _holds(key, obj):
         return False
     return not metadata.get("deletionGracePeriodSeconds")

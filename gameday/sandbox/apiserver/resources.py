@@ -58,7 +58,6 @@ class Resource:
 
 # apiVersion, plural, kind, n(amespaced) or c(luster), subresources, short names
 _TABLE = """
-v1 bindings Binding n - -
 v1 configmaps ConfigMap n - cm
 v1 endpoints Endpoints n - ep
 v1 events Event n - ev
@@ -67,7 +66,7 @@ v1 namespaces Namespace c status,finalize ns
 v1 nodes Node c status no
 v1 persistentvolumeclaims PersistentVolumeClaim n status pvc
 v1 persistentvolumes PersistentVolume c status pv
-v1 pods Pod n status,eviction,binding,log,ephemeralcontainers po
+v1 pods Pod n status,eviction,binding,log po
 v1 replicationcontrollers ReplicationController n status,scale rc
 v1 resourcequotas ResourceQuota n status quota
 v1 secrets Secret n - -
@@ -125,13 +124,19 @@ class Catalogue:
     def __init__(self) -> None:
         self._by_path = {(r.group, r.version, r.plural): r for r in BUILT_IN}
         self._groups: dict[str, list[str]] = {}
-        for resource in BUILT_IN:
-            self._note_group(resource)
+        self._stored: dict[tuple[str, str], Resource] = {}
+        self._index()
 
-    def _note_group(self, resource: Resource) -> None:
-        versions = self._groups.setdefault(resource.group, [])
-        if resource.version not in versions:
-            versions.append(resource.version)
+    def _index(self) -> None:
+        self._groups, self._stored = {}, {}
+        for resource in self._by_path.values():
+            versions = self._groups.setdefault(resource.group, [])
+            if resource.version not in versions:
+                versions.append(resource.version)
+            if (resource.custom or {}).get("storage"):
+                self._stored[resource.collection] = resource
+            else:
+                self._stored.setdefault(resource.collection, resource)
 
     def __iter__(self) -> Iterator[Resource]:
         return iter(list(self._by_path.values()))
@@ -139,13 +144,14 @@ class Catalogue:
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         return self._by_path.get((group, version, plural))
 
-    def stored(self, group: str, plural: str) -> Resource:
-        """The version that a collection's objects are kept in."""
-        versions = [r for r in self._by_path.values() if (r.group, r.plural) == (group, plural)]
-        return next((r for r in versions if (r.custom or {}).get("storage", True)), versions[0])
+    def stored(self, collection: tuple[str, str]) -> Resource | None:
+        """The version that a collection's objects are kept in; None when its kind is not served (any more)."""
+        return self._stored.get(collection)
 
     def of_kind(self, api_version: str, kind: str) -> Resource | None:
-        return next((r for r in self._by_path.values() if (r.api_version, r.kind) == (api_version, kind)), None)
+        return next(
+            (r for r in self._by_path.values() if (r.api_version, r.kind) == (api_version, kind)), None
+        )
 
     def groups(self) -> dict[str, list[str]]:
         """Versions by group, the core group ("") among them."""
@@ -159,6 +165,4 @@ class Catalogue:
         self._by_path = {k: r for k, r in self._by_path.items() if (r.group, r.plural) != (group, plural)}
         for resource in resources:
             self._by_path[resource.group, resource.version, resource.plural] = resource
-        self._groups = {}
-        for resource in self._by_path.values():
-            self._note_group(resource)
+        self._index()

@@ -37,8 +37,19 @@ _GENERATIONS = {
     "endpointslices",
 }
 _KEEPS_STATUS = {"nodes", "namespaces", "pods"}  # of these, a creation may carry status
-_STRICT_LOCK = {"leases", "poddisruptionbudgets", "customresourcedefinitions"}  # an update must name a version
-_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
+_STRICT_LOCK = {
+    "leases",
+    "poddisruptionbudgets",
+    "customresourcedefinitions",
+}  # an update must name a version
+_OWNED = (
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "selfLink",
+)
 _POD_MUTABLE = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "schedulingGates")
 
 
@@ -60,7 +71,7 @@ def check_body(resource: Resource, obj: Any, namespace: str, name: str) -> None:
     kind, version = obj.setdefault("kind", resource.kind), obj.setdefault("apiVersion", resource.api_version)
     if (kind, version) != (resource.kind, resource.api_version):
         raise bad_request(
-            f"{kind} in version \"{version.rpartition('/')[2]}\" cannot be handled as a {resource.kind}: the API "
+            f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {resource.kind}: the API '
             f"version in the data ({version}, Kind={kind}) does not match the expected API version "
             f"({resource.api_version}, Kind={resource.kind})"
         )
@@ -104,7 +115,9 @@ def check_metadata(resource: Resource, metadata: Json) -> None:
     name = metadata.get("name") or ""
     causes: list[Cause] = []
     if not name:
-        causes.append(("FieldValueRequired", "Required value: name or generateName is required", "metadata.name"))
+        causes.append(
+            ("FieldValueRequired", "Required value: name or generateName is required", "metadata.name")
+        )
     elif resource.plural not in _FREE_NAMES and (len(name) > 253 or not _SUBDOMAIN.fullmatch(name)):
         causes.append(("FieldValueInvalid", f'Invalid value: "{name}": {_SUBDOMAIN_RULE}', "metadata.name"))
     for key, value in (metadata.get("labels") or {}).items():
@@ -114,7 +127,9 @@ def check_metadata(resource: Resource, metadata: Json) -> None:
                 f"of type string ({key})"
             )
         if len(value) > 63 or not _LABEL_VALUE.fullmatch(value):
-            message = f'Invalid value: "{value}": a valid label must be an empty string or consist of alphanumeric'
+            message = (
+                f'Invalid value: "{value}": a valid label must be an empty string or consist of alphanumeric'
+            )
             causes.append(("FieldValueInvalid", message + " characters, '-', '_' or '.'", "metadata.labels"))
     if causes:
         raise invalid(resource, name, causes)

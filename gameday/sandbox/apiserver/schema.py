@@ -94,7 +94,7 @@ def _validate(value: Any, schema: Json, path: str, causes: list[Cause]) -> None:
         return
     if not _has_type(value, schema):
         kind = schema["type"]
-        message = f'Invalid value: {json.dumps(_kind(value))}: {path} in body must be of type {kind}: {json.dumps(_kind(value))}'
+        message = f"Invalid value: {json.dumps(_kind(value))}: {path} in body must be of type {kind}: {json.dumps(_kind(value))}"
         causes.append(("FieldValueTypeInvalid", message, path))
         return
     if "enum" in schema and value not in schema["enum"]:
@@ -134,11 +134,25 @@ def _validate_logic(value: Any, schema: Json, path: str, causes: list[Cause]) ->
     for inner in schema.get("allOf") or ():
         _validate(value, inner, path, causes)
     if schema.get("anyOf") and not any(holds(s) for s in schema["anyOf"]):
-        causes.append(("FieldValueInvalid", f'Invalid value: "": "{path}" must validate at least one schema (anyOf)', path))
+        causes.append(
+            (
+                "FieldValueInvalid",
+                f'Invalid value: "": "{path}" must validate at least one schema (anyOf)',
+                path,
+            )
+        )
     if schema.get("oneOf") and sum(holds(s) for s in schema["oneOf"]) != 1:
-        causes.append(("FieldValueInvalid", f'Invalid value: "": "{path}" must validate one and only one schema (oneOf)', path))
+        causes.append(
+            (
+                "FieldValueInvalid",
+                f'Invalid value: "": "{path}" must validate one and only one schema (oneOf)',
+                path,
+            )
+        )
     if schema.get("not") and holds(schema["not"]):
-        causes.append(("FieldValueInvalid", f'Invalid value: "": "{path}" must not validate the schema (not)', path))
+        causes.append(
+            ("FieldValueInvalid", f'Invalid value: "": "{path}" must not validate the schema (not)', path)
+        )
 
 
 def _has_type(value: Any, schema: Json) -> bool:

@@ -127,7 +127,7 @@ def _field_test(resource: Resource, term: str) -> Predicate:
     path = _REGARDING.get(path, path)
     known = (*FIELDS.get(resource.plural, ()), *_selectable(resource), "metadata.name", "metadata.namespace")
     if path not in known:
-        raise bad_request(f'field label not supported: {path}')
+        raise bad_request(f"field label not supported: {path}")
     steps = path.split(".")
     equal = operator != "!="
     if path == "source":

@@ -80,7 +80,7 @@ class Store:
     """All collections, and the indexes the garbage collector needs."""
 
     def __init__(self, window: int = 20_000) -> None:
-        self.version = 1
+        self.version = self.start = 1000  # a watch from before the start is too old, as on a real server
         self.window = window
         self.collections: dict[tuple[str, str], Collection] = {}
         self.by_uid: dict[str, Where] = {}
@@ -90,7 +90,7 @@ class Store:
     def collection(self, key: tuple[str, str]) -> Collection:
         found = self.collections.get(key)
         if found is None:
-            found = self.collections[key] = Collection(self.window, floor=0)
+            found = self.collections[key] = Collection(self.window, floor=self.start)
         return found
 
     def get(self, key: tuple[str, str], namespace: str, name: str) -> Stored | None:
@@ -111,7 +111,7 @@ class Store:
         self._publish(where, Event(self.version, "MODIFIED" if old else "ADDED", stored, old))
         return stored
 
-    def remove(self, where: Where) -> Stored:
+    def remove(self, where: Where, last_state: Json | None = None) -> Stored:
         """Take an object away; answers its last state at the version of the deletion."""
         key, namespace, name = where
         collection = self.collections[key]
@@ -119,8 +119,9 @@ class Store:
         if not collection.objects[namespace]:
             del collection.objects[namespace]
         self.version += 1
-        metadata = old.object["metadata"] | {"resourceVersion": str(self.version)}
-        last = Stored(old.object | {"metadata": metadata}, self.version)
+        state = last_state or old.object
+        metadata = state["metadata"] | {"resourceVersion": str(self.version)}
+        last = Stored(state | {"metadata": metadata}, self.version)
         self._index(where, None, old.object)
         self._publish(where, Event(self.version, "DELETED", last, old))
         return last

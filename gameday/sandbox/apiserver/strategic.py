@@ -79,4 +79,6 @@ def _ordered(items: list[Any], order: list[Any], path: tuple[str, ...]) -> list[
 
     wanted = [identity(o) for o in order]
     named = [i for i in items if identity(i) in wanted]
-    return sorted(named, key=lambda i: wanted.index(identity(i))) + [i for i in items if identity(i) not in wanted]
+    return sorted(named, key=lambda i: wanted.index(identity(i))) + [
+        i for i in items if identity(i) not in wanted
+    ]

@@ -1,0 +1,192 @@
+"""The HTTP side: one aiohttp server, its paths, tokens and streams, around the synchronous API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from gameday.sandbox.apiserver import crds, discovery
+from gameday.sandbox.apiserver.access import Access, Denial
+from gameday.sandbox.apiserver.api import Api, LogReader
+from gameday.sandbox.apiserver.collector import Collector
+from gameday.sandbox.apiserver.control import Control
+from gameday.sandbox.apiserver.failures import Failures
+from gameday.sandbox.apiserver.objects import Objects, Write
+from gameday.sandbox.apiserver.resources import Catalogue
+from gameday.sandbox.apiserver.routes import Request, route
+from gameday.sandbox.apiserver.status import Refused, no_such_path, unauthorized
+from gameday.sandbox.apiserver.store import Store, encode
+from gameday.sandbox.apiserver.views import negotiate
+from gameday.sandbox.apiserver.watching import DEFAULT_SECONDS, Watch, error_line
+
+Json = dict[str, Any]
+_BODY_LIMIT = 16 * 1024**2
+_HEALTH = ("/healthz", "/readyz", "/livez")
+SPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+
+def _no_log(pod: Json, _query: Mapping[str, str]) -> str:
+    return f"{pod['metadata']['name']}: the sandbox keeps no logs\n"
+
+
+class ApiServer:
+    """A Kubernetes API server in this process.
+
+    `token`: the bearer token that clients must send (None: everybody is `user`). `denials`: what is forbidden
+    from the start. `window`: events kept per kind for watches that come late. `read_log`: what answers
+    `kubectl logs`. `bookmark_every`: seconds between a watch's bookmarks.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: str | None = None,
+        user: str = "gameday",
+        denials: Iterable[Denial] = (),
+        window: int = 20_000,
+        read_log: LogReader = _no_log,
+        bookmark_every: float = 60.0,
+    ) -> None:
+        self.store = Store(window)
+        self.catalogue = Catalogue()
+        self.objects = Objects(self.store, self.catalogue)
+        self.access = Access(user, denials)
+        self.failures = Failures()
+        self._api = Api(self.objects, self.access, read_log)
+        self._token = token
+        self._bookmark_every = bookmark_every
+        self._watches: set[Watch] = set()
+        self._runner: web.ServerRunner | None = None
+        self._collecting: asyncio.Task[None] | None = None
+        self._collector = Collector(self.objects)
+        self._control = Control(self.failures, self.access, self.end_watches, self.forget_history)
+        self.store.observers.append(lambda where, event: crds.observe(self.catalogue, where, event))
+        for name in SPACES:
+            self._create_namespace(name)
+
+    def _create_namespace(self, name: str) -> None:
+        spaces = self.catalogue.find("", "v1", "namespaces")
+        assert spaces is not None
+        self.objects.create(spaces, "", {"metadata": {"name": name}}, Write())
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Serve; answers the URL. Port 0 takes any free one."""
+        self._collecting = asyncio.create_task(self._collector.run(), name="garbage collector")
+        self._runner = web.ServerRunner(web.Server(self._handle, handler_cancellation=True))
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port, shutdown_timeout=1.0)
+        await site.start()
+        bound = self._runner.addresses[0]
+        return f"http://{bound[0]}:{bound[1]}"
+
+    async def stop(self) -> None:
+        """End every watch and stop serving."""
+        self.end_watches()
+        if self._runner:
+            await self._runner.cleanup()
+        if self._collecting:
+            self._collecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._collecting
+
+    def end_watches(self) -> None:
+        for watch in self._watches:
+            watch.close()
+
+    def forget_history(self) -> None:
+        """As compaction does: what happened so far can no longer be watched or paged through."""
+        for collection in self.store.collections.values():
+            collection.events.clear()
+            collection.floor = self.store.version
+        self.store.start = self.store.version
+        self._api.lister.expire()
+
+    # -- requests ----------------------------------------------------------------------------------
+
+    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        path = http.path
+        try:
+            if path.startswith("/sandbox/"):
+                return _json(200, encode(self._control.answer(http.method, path, await http.read())))
+            if path in _HEALTH:
+                return web.Response(text="ok")
+            if self._token and http.headers.get("Authorization") != f"Bearer {self._token}":
+                raise unauthorized()
+            document = discovery.document(self.catalogue, path) if http.method == "GET" else None
+            if document is not None:
+                await self._suffer(http, "get")
+                return _json(200, encode(document))
+            request = route(self.catalogue, http.method, path, http.query)
+            await self._suffer(http, request.verb)
+            return await self._resource(http, request)
+        except Refused as refused:
+            headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after else {}
+            return _json(refused.code, encode(refused.body()), headers)
+
+    async def _suffer(self, http: web.BaseRequest, verb: str) -> None:
+        """The failure that a test asked for, if one fits."""
+        failure = self.failures.take(verb, http.path)
+        if failure is None:
+            return
+        if failure.delay:
+            await asyncio.sleep(failure.delay)
+        if failure.drop:
+            if http.transport:
+                http.transport.abort()
+            raise no_such_path()  # nobody hears it
+        if failure.status:
+            raise failure.refusal()
+
+    async def _resource(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
+        self.access.check(
+            request.verb, request.resource, request.subresource, request.namespace, request.name
+        )
+        request.accept = http.headers.get("Accept", "")
+        if request.verb == "watch":
+            return await self._stream(http, request)
+        request.content_type = http.content_type if "Content-Type" in http.headers else ""
+        request.agent = http.headers.get("User-Agent", "")
+        if http.body_exists:
+            request.body = await http.read()
+        code, body, warnings = self._api.answer(request)
+        response = _json(code, body, {"Content-Type": "text/plain"} if request.subresource == "log" else None)
+        for warning in warnings:
+            response.headers.add("Warning", f'299 - "{warning}"')
+        return response
+
+    async def _stream(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
+        view = negotiate(request.accept, request.resource, request.query.get("includeObject", ""))
+        response = web.StreamResponse(
+            headers={"Content-Type": "application/json", "Cache-Control": "no-cache"}
+        )
+        response.enable_chunked_encoding()
+        try:
+            watch = Watch(self.store, request.resource, request.namespace, request.query, view)
+        except Refused as refused:
+            if refused.code != 410:
+                raise
+            await response.prepare(http)
+            await response.write(error_line(refused.body()))
+            return response
+        seconds = float(request.query.get("timeoutSeconds") or DEFAULT_SECONDS)
+        self._watches.add(watch)
+        try:
+            await response.prepare(http)
+            async for chunk in watch.lines(seconds, self._bookmark_every):
+                await response.write(chunk)
+        except ConnectionError:
+            pass  # the client went away
+        finally:
+            self._watches.discard(watch)
+            watch.detach()
+        return response
+
+
+def _json(code: int, body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=code, body=body, headers={"Content-Type": "application/json", **(headers or {})}
+    )
