@@ -24,7 +24,9 @@ class FaultPlan:
     """What one fault will do, and to what. Plain data but for the spec, so that a plan can be kept.
 
     `victims` that last are fixed by UID; pods are resolved again when their step comes. `changes`
-    and `irreversible` are sentences for people; `data` is the fault's own.
+    and `irreversible` are sentences for people; `needs` are RBAC permissions as `kubectl auth can-i`
+    takes them ("create pods/eviction inference": verb, resource.group/subresource, namespace); `data` is
+    the fault's own.
     """
 
     spec: Any
@@ -32,6 +34,7 @@ class FaultPlan:
     changes: tuple[str, ...] = ()
     irreversible: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     data: dict[str, Any] = field(default_factory=dict)
 
     def to_data(self) -> dict[str, Any]:
@@ -43,6 +46,7 @@ class FaultPlan:
             "changes": list(self.changes),
             "irreversible": list(self.irreversible),
             "warnings": list(self.warnings),
+            "needs": list(self.needs),
             "data": self.data,
         }
 
@@ -52,8 +56,8 @@ class FaultPlan:
             Victim(Ref.from_data(v["ref"]), v["role"], v["node"], v["gpus"], v["pods"])
             for v in data["victims"]
         )
-        texts = (tuple(data[k]) for k in ("changes", "irreversible", "warnings"))
-        return cls(spec, victims, *texts, data=data["data"])
+        texts = {k: tuple(data[k]) for k in ("changes", "irreversible", "warnings", "needs")}
+        return cls(spec, victims, data=data["data"], **texts)
 
 
 @dataclass(frozen=True)

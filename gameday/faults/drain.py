@@ -56,6 +56,10 @@ class Drain:
             spec,
             tuple(node_victim(n) for n in nodes),
             changes=(*(f"cordon {n}" for n in names), f"evict {len(go)} pods of {len(names)} nodes"),
+            needs=(
+                "patch nodes",
+                *(f"create pods/eviction {n}" for n in sorted({p["metadata"]["namespace"] for p in go})),
+            ),
             irreversible=(f"{len(go)} evicted pods are replaced by their controllers, not restored",)
             if go
             else (),

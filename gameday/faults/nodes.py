@@ -32,9 +32,7 @@ async def pick_nodes(choice: NodePick, world: World) -> list[Object]:
     else:
         found = await world.kube.list(NODES, labels=choice.selector)
         if not found:
-            raise PlanError(
-                f"no node matches {choice.selector} in {world.kube.context}: `kubectl get nodes --show-labels`"
-            )
+            raise PlanError(f"no node matches {choice.selector} in {world.kube.context}: see their labels")
     allowed = Selector.parse(world.node_selector)
     outside = [n["metadata"]["name"] for n in found if not allowed.matches(n["metadata"].get("labels"))]
     if outside:
@@ -94,6 +92,7 @@ class NodeEdit(ABC):
             spec,
             tuple(node_victim(n) for n in nodes),
             changes=tuple(f"{self.does} {n['metadata']['name']}" for n in nodes),
+            needs=("patch nodes",),
             warnings=tuple(f"{n}: {self.does} is in force already, and will be left so" for n in already),
         )
 

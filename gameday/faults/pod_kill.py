@@ -48,6 +48,7 @@ class PodKill:
             spec,
             tuple(pod_victim(p) for p in chosen),
             changes=tuple(f"delete pod {n}" for n in names),
+            needs=(f"delete pods {spec.namespace}",),
             irreversible=tuple(f"pod {n} is replaced by its controller, not restored" for n in names),
         )
 

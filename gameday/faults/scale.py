@@ -55,6 +55,7 @@ class Scale:
             spec,
             (Victim(Ref.of(obj), "workload", gpus=each * lost, pods=lost),),
             changes=(f"scale {_ref(spec)} from {before} to {spec.replicas}",),
+            needs=(f"patch {obj['kind'].lower()}s.apps {spec.namespace}",),
             warnings=tuple(await self._autoscalers(obj, world)),
             data={"before": before, "ready": int(obj.get("status", {}).get("readyReplicas", 0))},
         )

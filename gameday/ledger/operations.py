@@ -38,7 +38,11 @@ class Operation(Protocol):
     """One change to one object, and how to take it back."""
 
     kind: ClassVar[str]
-    ref: Ref
+
+    @property
+    def ref(self) -> Ref:
+        """The object."""
+        ...
 
     @property
     def summary(self) -> str:

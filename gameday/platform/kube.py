@@ -276,6 +276,24 @@ class Kube:
             if not query["continue"]:
                 return
 
+    async def page(self, resource: Resource, namespace: str | None = None, *, limit: int) -> Object:
+        """The first objects of a list; metadata.remainingItemCount says how many more there are."""
+        what = f"{resource.plural} in {namespace or 'all namespaces'}"
+        path = resource.path(namespace)
+        page: Object = await self._json("GET", path, verb="list", what=what, query={"limit": limit})
+        return page
+
+    async def allowed(self, attributes: Mapping[str, str]) -> bool:
+        """Whether RBAC lets us do this, as `kubectl auth can-i`; `attributes` as in resourceAttributes."""
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {k: v for k, v in attributes.items() if v}},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        review = await self._json("POST", path, verb="review", what="own permissions", body=body)
+        return bool(review["status"].get("allowed"))
+
     async def list(
         self,
         resource: Resource,

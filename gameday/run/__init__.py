@@ -1,0 +1,1 @@
+"""Running an experiment: the engine, the watch beside it, the log, and the verdict."""

@@ -1,0 +1,213 @@
+"""The watch beside the method: every probe and abort condition at its own interval, each for itself.
+
+A slow or dead system never delays another check, an abort or an undo: each check is a task with a
+time-out of its own, and nobody waits for it but who wants its reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from gameday.events import Emit, Probed
+from gameday.experiment import registry
+from gameday.experiment.model import AbortIf, Check, Expectation, Probe
+from gameday.platform.errors import PlatformError
+from gameday.run.reading import BROKEN, HOLDS, NO_DATA, UNREACHABLE, Reading, judge
+
+if TYPE_CHECKING:
+    from gameday.platform.world import World
+
+HEARTBEAT = 30.0  # seconds after which an unchanged reading is written again
+BASELINE_READINGS = 3
+STEADY_READINGS = 2  # in a row: one alone may be older than what it should show
+
+
+@dataclass
+class _State:
+    """What is known of one check."""
+
+    check: Check
+    purpose: str
+    reading: Reading | None = None
+    streak: int = 0  # readings in a row that are fine and were asked after the last mark
+    held_since: float | None = None  # abort conditions: since when without a break
+    baseline_values: list[float] = field(default_factory=list)
+    baseline: float | None = None
+    written: float = 0.0
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Watch:
+    """All checks of a run. `on_abort` is called, once, when an abort condition has held long enough."""
+
+    def __init__(
+        self,
+        steady: list[Probe],
+        aborts: list[AbortIf],
+        world: World,
+        emit: Emit,
+        on_abort: Callable[[str], None],
+    ) -> None:
+        self._world, self._emit, self._on_abort = world, emit, on_abort
+        self.steady = [_State(p, "steady-state") for p in steady]
+        self._aborts = [_State(a, "abort") for a in aborts]
+        self._during = False
+        self._mark = 0.0
+        self._changed = asyncio.Condition()
+        self.phase = "baseline"
+
+    async def run(self) -> None:
+        """Ask for ever; cancel it to stop."""
+        async with asyncio.TaskGroup() as group:
+            for state in [*self.steady, *self._aborts]:
+                group.create_task(self._loop(state))
+
+    def mark(self, *, during: bool, phase: str | None = None) -> None:
+        """A fault went in or out, or a phase began: readings asked before count no more; ask again now."""
+        self._during = during
+        self.phase = phase or self.phase
+        self._mark = time.monotonic()
+        for state in self.steady:
+            state.streak = 0
+            state.written = 0.0
+            state.wake.set()
+
+    async def baseline(self, timeout: float) -> list[str]:
+        """Wait for the baseline; the complaints, by probe, if the steady state does not hold by then."""
+        try:
+            async with asyncio.timeout(timeout), self._changed:
+                await self._changed.wait_for(lambda: all(s.streak >= BASELINE_READINGS for s in self.steady))
+        except TimeoutError:
+            return self.complaints()
+        for state in self.steady:
+            values = state.baseline_values[-BASELINE_READINGS:]
+            state.baseline = sum(values) / len(values) if values else None
+        return []
+
+    async def steady_again(self, timeout: float) -> list[str]:
+        """Wait until all probes hold, each in fresh readings in a row; the complaints if not by then."""
+        try:
+            async with asyncio.timeout(timeout), self._changed:
+                await self._changed.wait_for(lambda: all(s.streak >= STEADY_READINGS for s in self.steady))
+        except TimeoutError:
+            return self.complaints()
+        return []
+
+    def complaints(self) -> list[str]:
+        """A sentence for each probe that is not fine."""
+        found = []
+        for state in self.steady:
+            reading = state.reading
+            if reading is None:
+                found.append(f"{state.check.name}: not answered yet")
+            elif not reading.fine:
+                found.append(f"{state.check.name}: {explain(reading)}")
+        return found
+
+    async def _loop(self, state: _State) -> None:
+        check = state.check
+        # While a baseline or a recovery is awaited there is no point in waiting out long intervals.
+        while True:
+            asked = time.monotonic()
+            state.wake.clear()
+            reading = await self._ask(state, asked)
+            await self._take(state, reading)
+            hurry = isinstance(check, Probe) and state.streak < BASELINE_READINGS and not self._during
+            interval = min(check.interval, 1.0) if hurry else check.interval
+            try:
+                async with asyncio.timeout(max(0.0, asked + interval - time.monotonic())):
+                    await state.wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _ask(self, state: _State, asked: float) -> Reading:
+        check = state.check
+        bound, ignored = self._bound(check)
+        during = self._during
+        try:
+            probe = registry.probe(check.kind)()
+            async with asyncio.timeout(check.timeout):
+                measured = await probe.measure(check.spec, self._world)
+        except TimeoutError:
+            message = f"did not answer within {check.timeout:g} s"
+            reading = Reading(UNREACHABLE, asked, check.timeout, message=message, expected=bound.text)
+        except (PlatformError, OSError) as error:
+            reading = Reading(UNREACHABLE, asked, message=str(error), expected=bound.text)
+        else:
+            reading = judge(check, bound, measured, state.baseline, asked, time.monotonic() - asked)
+        return replace(reading, during=during, ignored=ignored)
+
+    def _bound(self, check: Check) -> tuple[Expectation, bool]:
+        if isinstance(check, Probe) and self._during and check.during is not None:
+            if check.during == "ignore":
+                return check.is_, True
+            assert isinstance(check.during, Expectation)
+            return check.during, False
+        return check.is_, False
+
+    async def _take(self, state: _State, reading: Reading) -> None:
+        old, state.reading = state.reading, reading
+        if reading.at >= self._mark:
+            state.streak = state.streak + 1 if reading.fine else 0
+        numeric = isinstance(reading.value, int | float) and not isinstance(reading.value, bool)
+        if self.phase == "baseline" and reading.state == HOLDS and numeric:
+            state.baseline_values.append(float(reading.value or 0.0))
+        changed = old is None or (old.state, old.during) != (reading.state, reading.during)
+        if changed or reading.at - state.written >= HEARTBEAT or reading.state == BROKEN:
+            state.written = reading.at
+            self._emit(self._event(state, reading))
+        if isinstance(state.check, AbortIf):
+            self._consider_abort(state, state.check, reading)
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _consider_abort(self, state: _State, check: AbortIf, reading: Reading) -> None:
+        if reading.state != HOLDS:
+            state.held_since = None
+            return
+        if state.held_since is None:
+            state.held_since = reading.at
+        if reading.at + reading.took - state.held_since >= check.for_:
+            self._on_abort(f"{check.name}: {_value(reading)} is {check.is_.text}")
+
+    def _event(self, state: _State, reading: Reading) -> Probed:
+        return Probed(
+            probe=state.check.name,
+            state=reading.state,
+            purpose=state.purpose,
+            phase=self.phase,
+            value=reading.value if not isinstance(reading.value, bool) else str(reading.value),
+            baseline=state.baseline,
+            low=reading.low,
+            high=reading.high,
+            margin=reading.margin,
+            expected=reading.expected,
+            during=reading.during,
+            ignored=reading.ignored,
+            series=reading.series,
+            message=reading.message,
+            took=round(reading.took, 4),
+        )
+
+
+def explain(reading: Reading) -> str:
+    """A reading in words."""
+    if reading.state == NO_DATA:
+        return f"no data ({reading.message})"
+    if reading.state == UNREACHABLE:
+        return f"could not be asked ({reading.message})"
+    where = f" for {reading.series}" if reading.series else ""
+    verb = "is" if reading.state == HOLDS else "is not"
+    return f"{_value(reading)}{where} {verb} {reading.expected}"
+
+
+def _value(reading: Reading) -> str:
+    value = reading.value
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+__all__ = ["BROKEN", "Watch", "explain"]

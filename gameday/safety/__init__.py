@@ -1,0 +1,1 @@
+"""What stands between an experiment and a cluster: the plan, its bounds, and the checks before it runs."""
