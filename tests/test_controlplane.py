@@ -15,7 +15,7 @@ from gameday.platform.kube import NODES, Kube
 from gameday.platform.objects import Object
 from tests.controlplane import build
 from tests.controlplane.launch import CONTEXT, ControlPlane, control_plane
-from tests.support import snapshot
+from tests.support import platforms, snapshot
 from tests.support.polling import until
 from tests.support.proxy import ApiProxy
 
@@ -100,7 +100,7 @@ async def test_a_proxy_fails_on_demand(plane: ControlPlane, tmp_path: Path) -> N
 
 def test_leaves_no_process_behind_when_it_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.controlplane.launch", "--directory", str(tmp_path), "--no-crds"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as launcher:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=platforms.ROOT) as launcher:
         assert launcher.stdout is not None
         launcher.stdout.readline()
         launcher.kill()

@@ -23,6 +23,7 @@ from tests.controlplane import build
 from tests.support.children import Child, ChildFailed
 from tests.support.polling import until
 
+ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN = 120.0
 NAMES = ("sandbox", "cluster")
 
@@ -121,7 +122,7 @@ def _cluster(directory: Path) -> Iterator[Platform]:
 def _module(module: str, *arguments: Any, log: Path) -> Iterator[tuple[Child, dict[str, Any]]]:
     """`python -m module` as a child, and the JSON line that it prints when it is ready."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    child = Child(module, command, log, stdout=subprocess.PIPE)
+    child = Child(module, command, log, stdout=subprocess.PIPE, cwd=ROOT)
     try:
         yield child, _first_line(child)
     finally:

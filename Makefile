@@ -1,0 +1,67 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything they need is set up on the way.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+ALL_PYTHON := gameday tests bench
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-cluster check lint types imports fast-tests bench controlplane prometheus chromium \
+	constraints venv clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: venv prometheus ## run the first experiment in the sandbox, with the live view
+	$(BIN)/gameday run experiments/drain-gpu-nodes.yaml --sandbox --yes
+
+test: venv prometheus chromium ## the whole suite against the sandbox
+	$(PYTEST)
+
+test-cluster: venv prometheus chromium controlplane ## the same behaviours on a real Kubernetes control plane
+	$(PYTEST) --platform cluster
+
+check: venv ## the developer's loop: lint, types, imports, fast tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types imports fast-tests
+
+lint: venv
+	$(BIN)/ruff check $(wildcard $(ALL_PYTHON))
+	$(BIN)/ruff format --check $(wildcard $(ALL_PYTHON))
+
+types: venv
+	$(BIN)/mypy
+
+imports: venv
+	$(BIN)/lint-imports
+
+fast-tests: venv
+	$(PYTEST) -m fast -q
+
+bench: venv prometheus controlplane ## speed, against what people use today: a table, and bench/results.json
+	$(BIN)/python -m bench
+
+controlplane: venv ## build etcd, the API server, ... and kubectl (minutes the first time, then cached)
+	@$(BIN)/python -m tests.controlplane.build
+
+prometheus:
+	@.ci/ensure prometheus "the sandbox's metrics" prometheus
+
+chromium:
+	@.ci/ensure chromium "the test that opens a report" chromium chromium-browser google-chrome
+
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "gameday needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+constraints: venv ## write the installed versions down in constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable --exclude gameday > constraints.txt
+
+clean: ## remove what make made here (reports and the control plane cache stay)
+	rm -rf $(VENV) bench/results.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(wildcard $(ALL_PYTHON)) -name __pycache__ -type d -prune -exec rm -rf {} +
