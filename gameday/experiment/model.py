@@ -118,6 +118,12 @@ class Keyed(Spec):
         fields = ((field.alias or name, name) for name, field in type(self).model_fields.items())
         return [key for key, name in fields if key in self.keys and getattr(self, name) is not None]
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = super().__get_pydantic_json_schema__(core, handler)
+        handler.resolve_ref_schema(schema)["oneOf"] = [{"required": [key]} for key in sorted(cls.keys)]
+        return schema
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if len(kinds := self._kinds()) != 1:
@@ -194,7 +200,7 @@ class Probe(Check):
 class AbortIf(Check):
     """A condition that ends the run at once and restores everything."""
 
-    name: Text = Field(description="A name for reports; its text when left out.")
+    name: Text = Field("", description="A name for reports; its text when left out.")
     for_: Duration = Field(0.0, alias="for", description="How long it must hold without a break.")
 
     @model_validator(mode="before")

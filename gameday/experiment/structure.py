@@ -12,7 +12,7 @@ from typing import Any
 from gameday.experiment import registry
 from gameday.experiment.model import AbortIf, Keyed, Probe, Step
 from gameday.experiment.problems import Path
-from gameday.experiment.text import describe
+from gameday.experiment.text import shorten
 from gameday.experiment.tree import Tree
 
 DEEPEST_STEPS = 8
@@ -145,7 +145,8 @@ def _unique_names(tree: Tree, places: Iterable[Place], what: str) -> None:
             line, _ = tree.position(first)
             path = (*place.path, "name")
             tree.report(
-                path, f"another {what} has {describe(name)} for a name, in line {line}; expected unique names"
+                path,
+                f"`{shorten(name)}` is the name of another {what}, in line {line}; expected unique names",
             )
         seen.setdefault(name, (*place.path, "name"))
 

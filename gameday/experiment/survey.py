@@ -87,48 +87,53 @@ class _Survey:
         return InvalidExperiment([Problem(self.file, line, column, "", message)])
 
 
-def survey(text: str, file: str) -> tuple[str, list[Problem]]:
-    """The text with unquoted `is: > 5` mended, so that the rest is read too, and a problem for each.
+Mended = dict[tuple[int, int], str]
+"""Messages by (line, column), from 1."""
+
+
+def survey(text: str, file: str) -> tuple[str, Mended]:
+    """The text with unquoted `is: > 5` mended, so that the rest is read too, and what was wrong where.
 
     Raises InvalidExperiment for what can't be read, or would be too large.
     """
-    problems: list[Problem] = []
-    for _ in range(_MOST_REPAIRS):
+    mended: Mended = {}
+    while True:
         try:
             look = _Survey(file)
             for event in yaml.parse(text, Loader=yaml.CSafeLoader):
                 look.take(event)
-            return text, problems
+            return text, mended
         except yaml.MarkedYAMLError as error:
-            mended = _quote_bound(text, error, file)
-            if mended is None:
-                raise InvalidExperiment([*problems, _explain(text, error, file)]) from None
-            text, problem = mended
-            problems.append(problem)
+            repair = _quote_bound(text, error) if len(mended) < _MOST_REPAIRS else None
+            if repair is None:
+                raise _refused(_explain(text, error, file), mended) from None
+            text, place, message = repair
+            mended[place] = message
         except yaml.YAMLError as error:
-            raise InvalidExperiment([*problems, Problem(file, 1, 1, "", f"is not YAML: {error}")]) from None
+            raise _refused(Problem(file, 1, 1, "", f"is not YAML: {error}"), mended) from None
         except InvalidExperiment as refused:
-            raise InvalidExperiment([*problems, *refused.problems]) from None
-    raise InvalidExperiment(problems)
+            raise _refused(refused.problems[0], mended) from None
 
 
-def _quote_bound(text: str, error: yaml.MarkedYAMLError, file: str) -> tuple[str, Problem] | None:
-    """`is: > 5` read as the start of a block of text: the same text with that bound in quotes."""
+def _refused(problem: Problem, mended: Mended) -> InvalidExperiment:
+    before = [Problem(problem.file, *place, "", message) for place, message in mended.items()]
+    return InvalidExperiment([*before, problem])
+
+
+def _quote_bound(text: str, error: yaml.MarkedYAMLError) -> tuple[str, tuple[int, int], str] | None:
+    """`is: > 5` read as the start of a block: the text with the bound in quotes, where, the message."""
     mark = error.problem_mark or error.context_mark
     lines = text.splitlines(keepends=True)
     if mark is None or mark.line >= len(lines):
         return None
     line = lines[mark.line].rstrip("\r\n")
     for found in _UNQUOTED_BOUND.finditer(line):
-        if abs(found.start("bound") - mark.column) <= len(found["bound"]):
-            quoted = "'" + found["bound"].replace("'", "''") + "'"
-            lines[mark.line] = line[: found.start("bound")] + quoted + found["rest"] + "\n"
-            message = (
-                f"`{found['bound'][0]}` starts a block of text in YAML; put the bound in quotes: {quoted}"
-            )
-            return "".join(lines), Problem(
-                file, mark.line + 1, found.start("bound") + 1, found["key"], message
-            )
+        bound, start = found["bound"], found.start("bound")
+        if abs(start - mark.column) <= len(bound):
+            quoted = "'" + bound.replace("'", "''") + "'"
+            lines[mark.line] = line[:start] + quoted + found["rest"] + "\n"
+            message = f"`{bound[0]}` starts a block of text in YAML; put the bound in quotes: {quoted}"
+            return "".join(lines), (mark.line + 1, start + 1), message
     return None
 
 
@@ -155,7 +160,7 @@ def _reword(what: str, line: str, character: str, error: yaml.MarkedYAMLError) -
     if "',' or ']'" in what or "',' or '}'" in what:
         closing = what[-2:-1]
         return (
-            f"expected `,` or `{closing}` for the list or mapping opened in line {_line(error.context_mark)}; "
+            f"expected `,` or `{closing}` for what was opened in line {_line(error.context_mark)}; "
             "put a text that contains brackets, braces or commas in quotes"
         )
     if "did not find expected key" in what:

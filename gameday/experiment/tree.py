@@ -21,12 +21,13 @@ _BOUNDS = ("is", "during")
 
 @dataclass
 class Tree:
-    """A parsed file. `problems` are those that did not stop the parsing; `data` is None for an empty file."""
+    """A parsed file. `problems` did not stop the parsing; `data` is None for an empty file."""
 
     file: str
     root: yaml.Node | None
     data: Any = None
     problems: list[Problem] = field(default_factory=list)
+    mended: dict[tuple[int, int], str] = field(default_factory=dict)
     refused: set[Path] = field(default_factory=set)
 
     def problem(self, path: Path, message: str, hint: str | None, at_key: bool) -> Problem:
@@ -40,7 +41,7 @@ class Tree:
             self.problems.append(self.problem(path, message, hint, at_key))
 
     def position(self, path: Path, *, at_key: bool = False) -> tuple[int, int]:
-        """(line, column) from 1 of a value, or of its key, or of the closest thing around it that is there."""
+        """(line, column) from 1 of a value, of its key, or of what is there of the things around it."""
         mark_of, node = self.root, self.root
         for part in path:
             key, value = _child(node, part)
@@ -62,9 +63,12 @@ def parse(text: str, file: str) -> Tree:
     """Raises InvalidExperiment when the text is not one YAML document of bearable size."""
     sound, mended = survey.survey(text, file)
     root: yaml.Node | None = yaml.compose(sound, Loader=yaml.CSafeLoader)
-    tree = Tree(file, root, problems=mended)
+    tree = Tree(file, root, mended=mended)
     if root is not None:
         tree.data = _Builder(tree).build(root, ())
+    for (line, column), message in mended.items():  # one that was merged over is still wrong
+        if not any((each.line, each.column) == (line, column) for each in tree.problems):
+            tree.problems.append(Problem(file, line, column, "", message))
     return tree
 
 
@@ -142,6 +146,8 @@ class _Builder:
 
     def scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         text = str(node.value)
+        if message := self.tree.mended.get((node.start_mark.line + 1, node.start_mark.column + 1)):
+            self.fail(node, path, message)
         match node.tag.removeprefix(_TAG):
             case "null":
                 return None
@@ -206,7 +212,7 @@ def is_loose_boolean(written: str | None) -> bool:
 
 def loose_boolean(written: str) -> str:
     meaning = str(_BOOLEANS[written.lower()]).lower()
-    return f"YAML reads `{written}` as {meaning}; put it in quotes, or write {meaning}"
+    return f"YAML reads `{written}` as {meaning}; put it in quotes"
 
 
 def number(text: str) -> int | float | str:

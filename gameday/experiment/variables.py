@@ -34,7 +34,7 @@ _TEMPLATE_MARK = re.compile(r"\{\{|\{%|\{#")
 
 
 def assignment(text: str) -> tuple[str, Scalar]:
-    """`name=value` from the command line; the value is read as YAML reads a scalar. Raises InvalidExperiment."""
+    """`name=value` from the command line, the value read as YAML would. Raises InvalidExperiment."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise InvalidExperiment([Problem("--set", 0, 0, "", f"expected name=value, found {describe(text)}")])
@@ -71,8 +71,8 @@ def _declared(tree: Tree) -> dict[str, Scalar]:
         if not _NAME.fullmatch(name) or name in _RESERVED:
             message = "is no name for a variable; expected letters, digits and `_`, not starting with a digit"
             tree.report((*DECLARED, name), message, at_key=True)
-        elif message := _wrong_value(value):
-            tree.report((*DECLARED, name), message)
+        elif wrong := _wrong_value(value):
+            tree.report((*DECLARED, name), wrong)
     return values
 
 

@@ -104,18 +104,20 @@ def _listed(words: list[str]) -> str:
 def _about(model: type[BaseModel], path: Path) -> str:
     """What a missing key is for, from its own description."""
     owner = model_at(model, path[:-1])
-    for name, field in owner.model_fields.items() if owner else ():
+    if owner is None:
+        return "a value"
+    for name, field in owner.model_fields.items():
         if path[-1] in (field.alias, name):
             inner = _innermost(field.annotation, owner)
-            text = field.description or (
-                inner.__doc__ if isinstance(inner, type) and issubclass(inner, BaseModel) else ""
-            )
-            literal = ", ".join(
-                f"`{value}`" for value in get_args(field.annotation) if isinstance(value, str)
-            )
-            sentence = (text or literal).strip().partition("\n")[0].rstrip(".")
-            return sentence[:1].lower() + sentence[1:] if sentence else "a value"
+            is_model = isinstance(inner, type) and issubclass(inner, BaseModel)
+            literals = ", ".join(f"`{value}`" for value in get_args(field.annotation))
+            return _sentence(field.description or (inner.__doc__ if is_model else literals) or "")
     return "a value"
+
+
+def _sentence(text: str) -> str:
+    first = text.strip().partition("\n")[0].rstrip(".")
+    return first[:1].lower() + first[1:] if first else "a value"
 
 
 def model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
@@ -136,7 +138,7 @@ def _element(annotation: Any) -> Any:
 
 
 def _innermost(annotation: Any, owner: type[BaseModel]) -> Any:
-    """Without Annotated and None; a list becomes a tuple of its element, so that it can't pass for a model."""
+    """Without Annotated and None; a list becomes a tuple of its element, and can't pass for a model."""
     if annotation is Self:
         return owner
     origin, args = get_origin(annotation), get_args(annotation)
