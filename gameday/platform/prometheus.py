@@ -48,7 +48,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class ActiveAlert:
-    """An alert that is `firing` or `pending`; its labels without alertname and alertstate."""
+    """An alert that is `firing` or `pending`; its labels are those of the alert, alertname included."""
 
     name: str
     state: str
@@ -188,7 +188,7 @@ class Prometheus:
         if status < 400 and told == "success":
             return answer.get("data")
         kind, text = str(answer.get("errorType", "")), str(answer.get("error", f"HTTP {status}"))
-        if kind == "unavailable":  # it is starting, or shutting down
+        if status >= 500 and kind != "timeout":  # it is starting, or shutting down
             raise Unreachable(f"Prometheus at {self.url} is not ready: {text}")
         raise PrometheusError(f"Prometheus refused `{what}`: {text} ({kind})", kind=kind, status=status)
 
@@ -277,7 +277,7 @@ def _value(series: dict[str, Any], key: str) -> Any:
 
 def _alert(labels: dict[str, str]) -> ActiveAlert:
     labels.pop("__name__", None)
-    return ActiveAlert(labels.pop("alertname", ""), labels.pop("alertstate", "firing"), labels)
+    return ActiveAlert(labels.get("alertname", ""), labels.pop("alertstate", "firing"), labels)
 
 
 def _rule_names(data: dict[str, Any]) -> frozenset[str]:

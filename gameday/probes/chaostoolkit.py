@@ -1,0 +1,70 @@
+"""The `chaostoolkit` probe: any probe of an installed Chaos Toolkit extension, as its own docs write it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from gameday.experiment.model import Spec, Text
+from gameday.platform.errors import PlatformError
+from gameday.probes.base import Measurement
+
+if TYPE_CHECKING:
+    from gameday.platform.world import World
+
+LONGEST = 300.0  # seconds; a probe's own `timeout` cancels it much earlier
+
+
+class ChaosToolkitSpec(Spec):
+    """A Chaos Toolkit probe. Reference: https://chaostoolkit.org/reference/api/experiment/#probe"""
+
+    type: Literal["probe"] = Field("probe", description="Always `probe`.")
+    name: Text = Field(description="A name for it.")
+    provider: dict[str, Any] = Field(
+        description="How to ask: `type` is python (module, func, arguments), process (path, arguments) or "
+        "http (url, method, …), as in a Chaos Toolkit experiment."
+    )
+
+
+class ChaosToolkit:
+    """The value that a Chaos Toolkit probe returns."""
+
+    Spec: ClassVar = ChaosToolkitSpec
+    needs_prometheus: ClassVar[bool] = False
+    example: ClassVar[str] = """\
+name: pods of the app
+chaostoolkit:
+  type: probe
+  name: count-pods
+  provider:
+    type: python
+    module: chaosk8s.pod.probes
+    func: count_pods
+    arguments: {label_selector: app=inference, ns: inference}
+is: ">= 10"
+"""
+
+    async def measure(self, spec: ChaosToolkitSpec, world: World) -> Measurement:
+        """One value; none when the probe returned nothing. It runs in a process of its own."""
+        from gameday.platform.chaostoolkit import run_activity
+
+        result = await run_activity(spec.model_dump(by_alias=True), LONGEST)
+        return Measurement(_series(spec.name, result))
+
+
+def _series(name: str, result: Any) -> tuple[tuple[str, float | str | bool], ...]:
+    if isinstance(result, dict) and "status" in result:  # what its http and process providers return
+        result = result["status"]
+    if result is None:
+        return ()
+    if isinstance(result, bool | str):
+        return (("", result),)
+    if isinstance(result, int | float):
+        return (("", float(result)),)
+    if isinstance(result, list) and all(isinstance(item, bool | int | float | str) for item in result):
+        return tuple((str(number), item) for number, item in enumerate(result))
+    raise PlatformError(
+        f"the Chaos Toolkit probe {name} returned a {type(result).__name__}, expected a number, a text, "
+        "true or false"
+    )
