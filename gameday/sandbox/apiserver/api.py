@@ -1,4 +1,4 @@
-"""Answers requests on resources: reads the body, calls the rules, shows the outcome. Synchronous, hence atomic."""
+"""Answers requests on resources: reads the body, calls the rules, shows the outcome. Synchronous: atomic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from gameday.sandbox.apiserver import apply, eviction, versions
+from gameday.sandbox.apiserver import apply, eviction, protobuf, versions
 from gameday.sandbox.apiserver.access import Access
 from gameday.sandbox.apiserver.listing import Lister
 from gameday.sandbox.apiserver.objects import Deletion, Objects, Write
@@ -240,8 +240,10 @@ def _body(request: Request) -> Any:
     """The body's JSON (YAML where that is what it says)."""
     if request.content_type in ("application/yaml", APPLY):
         return _yaml(request)
+    if request.content_type == protobuf.CONTENT_TYPE:
+        return protobuf.decode(request.body)
     if request.content_type and "json" not in request.content_type:
-        raise unsupported_media_type(["application/json", "application/yaml"])
+        raise unsupported_media_type(["application/json", "application/yaml", protobuf.CONTENT_TYPE])
     try:
         return json.loads(request.body)
     except ValueError as error:

@@ -7,6 +7,7 @@ keeps pods whose owner is gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Any
 
@@ -138,10 +139,8 @@ class Collector:
         resource = self._objects.catalogue.stored(where[0])
         if resource is None:
             return
-        try:
+        with contextlib.suppress(Refused):  # it may have gone meanwhile
             self._objects.delete(resource, where[1], where[2], Deletion(propagation=propagation))
-        except Refused:
-            pass  # it went meanwhile
 
 
 def _drop_owner(obj: Json, uid: str) -> None:

@@ -1,4 +1,4 @@
-"""What the server says it serves: /api, /apis, their versions, /version, and the part of OpenAPI kubectl reads."""
+"""What the server says it serves: /api, /apis, /version, and the part of OpenAPI that kubectl reads."""
 
 from __future__ import annotations
 

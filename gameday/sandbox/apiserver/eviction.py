@@ -1,7 +1,7 @@
 """The eviction subresource of pods: a deletion that PodDisruptionBudgets may refuse.
 
-The checks, their order and their sentences are those of the upstream API server (1.36), but for one thing: the
-budget's status is computed at the moment of the request, so it is right however late the controllers are.
+The checks, their order and their sentences are those of the upstream API server (1.36), but for one thing:
+the budget's status is computed at the moment of the request, so it is right however late the controllers are.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gameday.sandbox.apiserver.store import Stored, Where
 
 Json = dict[str, Any]
 _REFUSAL = "Cannot evict pod as it would violate the pod's disruption budget."
+_SEVERAL = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
 
 
 def evict(objects: Objects, pods: Resource, namespace: str, name: str, body: Json, how: Deletion) -> None:
@@ -27,8 +28,7 @@ def evict(objects: Objects, pods: Resource, namespace: str, name: str, body: Jso
     if not _without_budget(pod):
         found = budgets.matching(objects.store, pod)
         if len(found) > 1:
-            message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
-            raise Refused(500, "", message)
+            raise Refused(500, "", _SEVERAL)
         if found:
             _spend(objects, found[0], pod, how)
     _delete(objects, pods, pod, how)

@@ -1,4 +1,4 @@
-"""Failures on demand, over HTTP: how a test or a trainer makes the sandbox's API server misbehave from outside.
+"""Failures on demand, over HTTP: how a test or a trainer makes the sandbox's API misbehave from outside.
 
     PUT    /sandbox/failures  {"match": {"verb": "patch", "path": "/nodes/"}, "status": 500, "count": 2,
                                "retryAfter": 3, "delay": 0.5}

@@ -65,8 +65,8 @@ class Lister:
             raise bad_request("continue key is not valid: illegal base64 or JSON") from None
         if number not in self._rest:
             raise expired(
-                "The provided continue parameter is too old to display a consistent list result. You can start "
-                "a new list without the continue parameter."
+                "The provided continue parameter is too old to display a consistent list result. "
+                "You can start a new list without the continue parameter."
             )
         return self._rest[number]
 

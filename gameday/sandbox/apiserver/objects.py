@@ -1,4 +1,4 @@
-"""Create, update and delete by the API's rules, on the store: what every request, and the server itself, goes through."""
+"""Create, update and delete by the API's rules: what every request, and the server itself, goes through."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gameday.sandbox.apiserver import crds, rules, schema, versions
+from gameday.sandbox.apiserver import crds, ownership, rules, schema, versions
 from gameday.sandbox.apiserver.resources import Catalogue, Resource
 from gameday.sandbox.apiserver.status import already_exists, conflict, forbidden, invalid, not_found
 from gameday.sandbox.apiserver.store import Store, Stored, Where
@@ -26,7 +26,8 @@ class Write:
 
     dry_run: bool = False
     validation: str = "Warn"  # fieldValidation: Ignore, Warn, Strict
-    manager: str = ""  # fieldManager
+    manager: str = ""  # fieldManager; "" for the server's own writes
+    applying: bool = False  # server-side apply keeps the record of ownership itself
     warnings: list[str] | None = None  # collects what the Warning headers say
 
 
@@ -59,6 +60,8 @@ class Objects:
     def create(self, resource: Resource, namespace: str, obj: Json, how: Write) -> Stored:
         """Keep a new object; `obj` is given away."""
         rules.check_body(resource, obj, namespace, "")
+        if not how.applying:
+            obj["metadata"].pop("managedFields", None)
         rules.prepare_create(resource, obj)
         self._conform(resource, obj, how)
         name = obj["metadata"]["name"]
@@ -121,6 +124,8 @@ class Objects:
         self._conform(resource, new, how)
         if resource.plural == "customresourcedefinitions":
             crds.accept(resource, new)
+        if not how.applying:
+            ownership.follow_update(resource, before, new, how.manager, subresource)
         new = versions.stored(resource, old.object["apiVersion"], new)
         if new == old.object:
             return old
@@ -187,8 +192,8 @@ class Objects:
                 raise conflict(
                     resource,
                     metadata["name"],
-                    f"the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). "
-                    f"The object might have been {hint}",
+                    f"the {what} in the precondition ({wanted}) does not match the {what} in record "
+                    f"({found}). The object might have been {hint}",
                 )
 
     def _finalizers(self, resource: Resource, obj: Json, how: Deletion) -> list[str]:
@@ -199,14 +204,17 @@ class Objects:
             kept = next((p for p, f in _FINALIZER.items() if f in present), "")
             policy = kept or ("Orphan" if resource.plural in _ORPHANED_BY_DEFAULT else "Background")
         elif policy not in ("Foreground", "Background", "Orphan"):
-            message = f'Invalid value: "{policy}": DeletionPropagation need to be one of "Foreground", "Background", "Orphan" or nil'
+            message = (
+                f'Invalid value: "{policy}": DeletionPropagation need to be one of "Foreground", '
+                '"Background", "Orphan" or nil'
+            )
             raise invalid(resource, "", [("FieldValueInvalid", message, "propagationPolicy")])
         rest = [f for f in present if f not in _FINALIZER.values()]
         return [*rest, _FINALIZER[policy]] if policy in _FINALIZER else rest
 
 
 def _grace(resource: Resource, obj: Json, wanted: int | None) -> int:
-    """Seconds until the kubelet must have ended a pod; 0 for everything else, and for pods that do not run."""
+    """Seconds until the kubelet must have ended a pod; 0 for all else, and for pods that do not run."""
     if resource.collection != PODS:
         return 0
     if not obj["spec"].get("nodeName") or obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):

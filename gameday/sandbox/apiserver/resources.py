@@ -145,7 +145,7 @@ class Catalogue:
         return self._by_path.get((group, version, plural))
 
     def stored(self, collection: tuple[str, str]) -> Resource | None:
-        """The version that a collection's objects are kept in; None when its kind is not served (any more)."""
+        """The version a collection's objects are kept in; None when its kind is not served (any more)."""
         return self._stored.get(collection)
 
     def of_kind(self, api_version: str, kind: str) -> Resource | None:

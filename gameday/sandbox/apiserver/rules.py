@@ -1,4 +1,4 @@
-"""What the API server makes of an object that is being written: metadata it owns, generation, status kept apart."""
+"""What the API makes of an object that is being written: its own metadata, generation, status kept apart."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def check_body(resource: Resource, obj: Any, namespace: str, name: str) -> None:
     kind, version = obj.setdefault("kind", resource.kind), obj.setdefault("apiVersion", resource.api_version)
     if (kind, version) != (resource.kind, resource.api_version):
         raise bad_request(
-            f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {resource.kind}: the API '
-            f"version in the data ({version}, Kind={kind}) does not match the expected API version "
+            f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {resource.kind}: the '
+            f"API version in the data ({version}, Kind={kind}) does not match the expected API version "
             f"({resource.api_version}, Kind={resource.kind})"
         )
     metadata = obj["metadata"]
@@ -96,7 +96,7 @@ def prepare_create(resource: Resource, obj: Json) -> None:
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = metadata["generateName"][:58] + "".join(random.choices(_SUFFIX, k=5))
     check_metadata(resource, metadata)
-    for key in (*_OWNED, "managedFields"):
+    for key in _OWNED:
         metadata.pop(key, None)
     metadata["uid"] = str(uuid.UUID(int=random.getrandbits(128), version=4))
     metadata["creationTimestamp"] = now()
@@ -123,8 +123,8 @@ def check_metadata(resource: Resource, metadata: Json) -> None:
     for key, value in (metadata.get("labels") or {}).items():
         if not isinstance(value, str):
             raise bad_request(
-                f"json: cannot unmarshal {type(value).__name__} into Go struct field ObjectMeta.metadata.labels "
-                f"of type string ({key})"
+                f"json: cannot unmarshal {type(value).__name__} into Go struct field "
+                f"ObjectMeta.metadata.labels of type string ({key})"
             )
         if len(value) > 63 or not _LABEL_VALUE.fullmatch(value):
             message = (
@@ -150,7 +150,8 @@ def check_lock(resource: Resource, old: Json, new: Json, *, unconditional: bool)
         raise conflict(
             resource,
             metadata["name"],
-            f"Precondition failed: UID in precondition: {wanted['uid']}, UID in object meta: {metadata['uid']}",
+            f"Precondition failed: UID in precondition: {wanted['uid']}, "
+            f"UID in object meta: {metadata['uid']}",
         )
 
 
@@ -239,15 +240,15 @@ def _check_pod(resource: Resource, old: Json, new: Json) -> None:
     if old is not new and fixed(old) != fixed(new):
         message = (
             "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
-            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to "
-            "existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
-            "previously negative)"
+            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions "
+            "to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it "
+            "was previously negative)"
         )
         raise invalid(resource, "", [("FieldValueForbidden", message, "spec")])
 
 
 def _intent(resource: Resource, obj: Json) -> Any:
-    """What a generation counts the changes of: the spec; of a custom resource, all but metadata and status."""
+    """What a generation counts the changes of: the spec; of custom resources all but metadata and status."""
     if resource.custom is None:
         return obj.get("spec")
     left_out = ("metadata", "status") if resource.has_status else ("metadata",)

@@ -93,8 +93,8 @@ def _validate(value: Any, schema: Json, path: str, causes: list[Cause]) -> None:
     if value is None and schema.get("nullable"):
         return
     if not _has_type(value, schema):
-        kind = schema["type"]
-        message = f"Invalid value: {json.dumps(_kind(value))}: {path} in body must be of type {kind}: {json.dumps(_kind(value))}"
+        wanted, found = schema.get("type", "integer or string"), json.dumps(_kind(value))
+        message = f"Invalid value: {found}: {path} in body must be of type {wanted}: {found}"
         causes.append(("FieldValueTypeInvalid", message, path))
         return
     if "enum" in schema and value not in schema["enum"]:

@@ -1,4 +1,4 @@
-"""Label and field selectors as predicates over stored objects, in the syntax of the API's query parameters."""
+"""Label and field selectors as predicates over stored objects, in the syntax of the API's parameters."""
 
 from __future__ import annotations
 

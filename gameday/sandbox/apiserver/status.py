@@ -1,4 +1,4 @@
-"""The API's refusals: `Status` objects with upstream's codes, reasons and sentences, raised as one exception."""
+"""The API's refusals: `Status` objects with upstream's codes, reasons and sentences, as one exception."""
 
 from __future__ import annotations
 

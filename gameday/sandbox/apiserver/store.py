@@ -1,4 +1,4 @@
-"""Where the objects are: plain dicts with one global resourceVersion, their JSON bytes, and a window of events.
+"""Where the objects are: plain dicts with one global resourceVersion, their JSON bytes, and recent events.
 
 A stored object is never changed in place, so lists, watches and paging snapshots can share it freely;
 a writer builds a new one. Everything here is synchronous: a request's read-decide-write is atomic.

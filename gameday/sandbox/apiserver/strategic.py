@@ -1,4 +1,4 @@
-"""Strategic merge patch: lists merge by key, with the `$patch`, `$setElementOrder`, … directives kubectl sends."""
+"""Strategic merge patch: lists merge by key, with the directives (`$patch`, …) that kubectl sends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One stored form per object, several served ones: another version of a CRD, and events in their newer API."""
+"""One stored form per object, several served ones: other versions of a CRD, and events in their newer API."""
 
 from __future__ import annotations
 
