@@ -12,13 +12,17 @@ from typing import Any
 
 MASK = "***"
 
-_WORDS = r"(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?|cookie)"
+_WORDS = (
+    r"(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?|cookie)"
+)
 _SECRET_KEY = re.compile(rf".*{_WORDS}|authorization", re.IGNORECASE)
 
 # Each pattern keeps what tells the reader which secret it was (its first group), and masks the rest.
 _PATTERNS = [
     re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
-    re.compile(r"(\bauthorization[\"']?\s*[:=]\s*[\"']?(?:basic|bearer|digest)?\s*)[^\s\"',;]+", re.IGNORECASE),
+    re.compile(
+        r"(\bauthorization[\"']?\s*[:=]\s*[\"']?(?:basic|bearer|digest)?\s*)[^\s\"',;]+", re.IGNORECASE
+    ),
     re.compile(r"(\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE),
     re.compile(r"(\beyJ)[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?"),
     re.compile(r"(\b(?:AKIA|ASIA))[0-9A-Z]{16}\b"),

@@ -22,13 +22,14 @@ def analyse(events: Iterable[ev.Event]) -> Retrospective:
     queries = _queries(story, faults)
     touched = measures.touched(story)
     detection = measures.detection(story, faults, alerts)
+    recovery = measures.recovery(story, faults, alerts, detection)
     run = _run(story)
     verdict, why = _verdict(story, run, faults, touched)
     retro = Retrospective(
         run=run,
         verdict=verdict,
         why=why,
-        hypothesis=hypothesis.table(story, faults, queries),
+        hypothesis=hypothesis.table(story, faults, queries, recovery),
         phases=tracks.phases(story),
         faults=faults,
         probes=tracks.probes(story),
@@ -36,7 +37,7 @@ def analyse(events: Iterable[ev.Event]) -> Retrospective:
         timeline=timeline.timeline(story),
         queries=queries,
         detection=detection,
-        recovery=measures.recovery(story, faults, alerts, detection),
+        recovery=recovery,
         touched=touched,
     )
     found = findings.findings(retro, story)
@@ -80,7 +81,9 @@ def _verdict(
     """The verdict, and why in one sentence."""
     said = story.last(ev.Verdict)
     if said:
-        return said.verdict, mask_text(said.reason) or wording.VERDICTS.get(said.verdict, ("", said.verdict))[1]
+        return said.verdict, mask_text(said.reason) or wording.VERDICTS.get(said.verdict, ("", said.verdict))[
+            1
+        ]
     if not story.count:
         return "interrupted", "the log is empty: the run was cut off before it began"
     why = f"interrupted: the log ends at {wording.wall(run.ended)} ({wording.clock(run.duration)})"
@@ -88,7 +91,11 @@ def _verdict(
     force = [f.label for f in faults if f.state not in ("out", "failed")]
     left = [t.object for t in touched if t.state == "left"]
     why += f", with {wording.join(force, 3)} in force" if force else ""
-    why += f"; {wording.plural(len(left), 'object')} not yet restored: run `gameday recover --run {run.id}`" if left else ""
+    why += (
+        f"; {wording.plural(len(left), 'object')} not yet restored: run `gameday recover --run {run.id}`"
+        if left
+        else ""
+    )
     return "interrupted", why
 
 

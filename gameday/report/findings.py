@@ -29,41 +29,80 @@ def not_restored(r: Retrospective, _: Story) -> Iterator[Finding]:
     for t in r.touched:
         if t.state == "left":
             title = f"{t.object} is not as it was before the run"
-            evidence = (*t.changes, t.message or ("the audit found it changed" if t.audited else "its undo is not in the log"))
-            yield Finding("not-restored", "serious", title, evidence, t.seqs, f"Run `gameday recover --run {r.run.id}`, then look at {t.object}")
+            evidence = (
+                *t.changes,
+                t.message or ("the audit found it changed" if t.audited else "its undo is not in the log"),
+            )
+            yield Finding(
+                "not-restored",
+                "serious",
+                title,
+                evidence,
+                t.seqs,
+                f"Run `gameday recover --run {r.run.id}`, then look at {t.object}",
+            )
 
 
 def kept_by_others(r: Retrospective, _: Story) -> Iterator[Finding]:
     for t in r.touched:
         if t.state == "kept":
             title = f"{t.object} was changed by someone else during the run, and was left so"
-            yield Finding("kept", "warning", title, (t.message or "see the ledger",), t.seqs, f"Find out who changed {t.object} during the run")
+            yield Finding(
+                "kept",
+                "warning",
+                title,
+                (t.message or "see the ledger",),
+                t.seqs,
+                f"Find out who changed {t.object} during the run",
+            )
 
 
 def steady_state_broken(r: Retrospective, _: Story) -> Iterator[Finding]:
     for h in r.hypothesis:
-        if h.holds is False and h.seqs:
-            worst = h.worst if h.worst and h.worst.state not in ("holds", "ignored") else h.after or h.before
-            got = figure(worst.value, h.unit) if worst else "no value"
-            title = f"“{h.probe}” did not hold: {got} where {h.during or h.expected or 'a value'} was expected"
-            if worst and worst.state in ("no-data", "unreachable"):
-                title = f"“{h.probe}” could not be told: {wording.PROBE_STATES[worst.state]}"
-            evidence = [f"outside its bound for {duration(h.broken_for)}"] if h.broken_for else []
-            if worst:
-                evidence += [f"worst at {clock(worst.at - r.run.started)}, margin {percent(worst.margin)}"]
-                evidence += [f"worst series {worst.series}"] if worst.series else []
-            yield Finding("steady-state", "serious", title, tuple(evidence), h.seqs[:20], f"Decide whether “{h.probe}” must hold under this fault; mend the system or the bound")
+        if h.broke is None:
+            continue
+        expected = h.broke.expected or h.expected or "a value"
+        title = f"“{h.probe}” did not hold: {figure(h.broke.value, h.unit)} where {expected} was expected"
+        if h.broke.state in ("no-data", "unreachable"):
+            title = f"“{h.probe}” could not be told: {wording.PROBE_STATES[h.broke.state]}"
+        evidence = [f"outside its bound for {duration(h.broken_for)}"] if h.broken_for else []
+        at = f"worst at {clock(h.broke.at - r.run.started)}"
+        evidence += [at + (f", margin {percent(h.broke.margin)}" if h.broke.margin is not None else "")]
+        evidence += [f"worst series {h.broke.series}"] if h.broke.series else []
+        action = f"Decide whether “{h.probe}” must hold under this fault; mend the system or the bound"
+        yield Finding("steady-state", "serious", title, tuple(evidence), h.seqs[:20], action)
 
 
 def alert_missing(r: Retrospective, _: Story) -> Iterator[Finding]:
     for d in r.detection:
         within = duration(d.within)
         if d.outcome == "never":
-            yield Finding("alert-missing", "serious", f"Expected alert {d.alert} never fired", (f"expected within {within} of the fault",), d.seqs, f"Mend the rule of {d.alert}: this fault would have gone unseen")
+            yield Finding(
+                "alert-missing",
+                "serious",
+                f"Expected alert {d.alert} never fired",
+                (f"expected within {within} of the fault",),
+                d.seqs,
+                f"Mend the rule of {d.alert}: this fault would have gone unseen",
+            )
         elif d.outcome == "late":
-            yield Finding("alert-late", "warning", f"Alert {d.alert} fired {duration(d.took)} after the fault, later than {within}", (f"counted from {d.fault} going in",), d.seqs, f"Shorten the way to {d.alert}, or its objective is wrong")
+            yield Finding(
+                "alert-late",
+                "warning",
+                f"Alert {d.alert} fired {duration(d.took)} after the fault, later than {within}",
+                (f"counted from {d.fault} going in",),
+                d.seqs,
+                f"Shorten the way to {d.alert}, or its objective is wrong",
+            )
         elif d.outcome == "already-firing":
-            yield Finding("alert-early", "warning", f"Alert {d.alert} was firing before the fault went in, so it proves nothing", (), d.seqs, f"Clear {d.alert} and run again")
+            yield Finding(
+                "alert-early",
+                "warning",
+                f"Alert {d.alert} was firing before the fault went in, so it proves nothing",
+                (),
+                d.seqs,
+                f"Clear {d.alert} and run again",
+            )
 
 
 def alert_unexpected(r: Retrospective, _: Story) -> Iterator[Finding]:
@@ -76,7 +115,14 @@ def alert_unexpected(r: Retrospective, _: Story) -> Iterator[Finding]:
                 others.setdefault(track.name, []).append((s.start, s.seq))
     for name, fired in others.items():
         evidence = (f"first at {clock(fired[0][0] - r.run.started)}, {plural(len(fired), 'time')}",)
-        yield Finding("alert-unexpected", "notice", f"Alert {name} fired, which nobody expected", evidence, tuple(s for _, s in fired[:20]), f"Add {name} to expectAlerts, or find out why it fired")
+        yield Finding(
+            "alert-unexpected",
+            "notice",
+            f"Alert {name} fired, which nobody expected",
+            evidence,
+            tuple(s for _, s in fired[:20]),
+            f"Add {name} to expectAlerts, or find out why it fired",
+        )
 
 
 def recovery_slow(r: Retrospective, _: Story) -> Iterator[Finding]:
@@ -84,7 +130,14 @@ def recovery_slow(r: Retrospective, _: Story) -> Iterator[Finding]:
         if x.ok is False:
             took = f"took {duration(x.took)}" if x.took is not None else "did not come"
             note = (x.note,) if x.note else ()
-            yield Finding("recovery", "serious", f"Recovery after {x.fault} {took}; the objective is {duration(x.within)}", note, x.seqs, f"Find what held recovery up after {x.fault}")
+            yield Finding(
+                "recovery",
+                "serious",
+                f"Recovery after {x.fault} {took}; the objective is {duration(x.within)}",
+                note,
+                x.seqs,
+                f"Find what held recovery up after {x.fault}",
+            )
 
 
 def probe_blind(r: Retrospective, _: Story) -> Iterator[Finding]:
@@ -93,16 +146,35 @@ def probe_blind(r: Retrospective, _: Story) -> Iterator[Finding]:
         if blind:
             total = sum(s.end - s.start for s in blind)
             states = join([wording.PROBE_STATES[s] for s in dict.fromkeys(s.state for s in blind)])
-            yield Finding("probe-blind", "warning", f"Probe “{t.name}” was blind for {duration(total)} ({states})", (), tuple(s.seq for s in blind[:20]), f"See why “{t.name}” could not be asked")
+            yield Finding(
+                "probe-blind",
+                "warning",
+                f"Probe “{t.name}” was blind for {duration(total)} ({states})",
+                (),
+                tuple(s.seq for s in blind[:20]),
+                f"See why “{t.name}” could not be asked",
+            )
 
 
 def budget_blocked(r: Retrospective, story: Story) -> Iterator[Finding]:
     """Drains that waited: the progress and fault messages name the budget (PodDisruptionBudget, 429)."""
-    told = [(e.seq, e.message) for e in (*story.all(ev.Progress), *story.all(ev.Fault)) if e.message]
-    blocked = [(seq, m) for seq, m in told if "budget" in m.lower() and any(w in m.lower() for w in ("block", "wait", "refus"))]
+    told = [(e.seq, e.message) for e in story.all(ev.Progress)]
+    told += [(e.seq, e.message) for e in story.all(ev.Fault)]
+    blocked = [
+        (seq, m)
+        for seq, m in told
+        if "budget" in m.lower() and any(w in m.lower() for w in ("block", "wait", "refus"))
+    ]
     if blocked:
         messages = tuple(dict.fromkeys(mask_text(m) for _, m in blocked))
-        yield Finding("budget", "notice", "A PodDisruptionBudget held evictions back", messages[:8], tuple(s for s, _ in sorted(blocked)[:20]), "Check that the budget leaves room for the loss of a node")
+        yield Finding(
+            "budget",
+            "notice",
+            "A PodDisruptionBudget held evictions back",
+            messages[:8],
+            tuple(s for s, _ in sorted(blocked)[:20]),
+            "Check that the budget leaves room for the loss of a node",
+        )
 
 
 def close_call(r: Retrospective, _: Story) -> Iterator[Finding]:
@@ -113,8 +185,19 @@ def close_call(r: Retrospective, _: Story) -> Iterator[Finding]:
             title = f"Close call: “{h.probe}” came to {figure(w.value, h.unit)}, margin {percent(w.margin)}"
             if crossed:
                 title = f"“{h.probe}” crossed its bound between two probes: {figure(w.value, h.unit)}"
-            where = f"at {clock(w.at - r.run.started)}" + (f", {w.series}" if w.series else "") + (", from the sampled curve" if w.sampled else "")
-            yield Finding("close-call", "warning" if crossed else "notice", title, (where,), (w.seq,), f"Decide how much margin “{h.probe}” should have")
+            where = (
+                f"at {clock(w.at - r.run.started)}"
+                + (f", {w.series}" if w.series else "")
+                + (", from the sampled curve" if w.sampled else "")
+            )
+            yield Finding(
+                "close-call",
+                "warning" if crossed else "notice",
+                title,
+                (where,),
+                (w.seq,),
+                f"Decide how much margin “{h.probe}” should have",
+            )
 
 
 def samples_missing(r: Retrospective, _: Story) -> Iterator[Finding]:
@@ -123,8 +206,12 @@ def samples_missing(r: Retrospective, _: Story) -> Iterator[Finding]:
         longest = max(h.end - h.start for h, _ in holes)
         names = list(dict.fromkeys(q.name or q.expression for _, q in holes))
         reasons = tuple(dict.fromkeys(h.reason for h, _ in holes if h.reason))[:6]
-        title = f"Samples are missing in {plural(len(names), 'query', 'queries')}, up to {duration(longest)} long"
-        yield Finding("gap", "notice", title, (join(names, 5), *reasons), tuple(h.seq for h, _ in holes if h.seq)[:20])
+        title = (
+            f"Samples are missing in {plural(len(names), 'query', 'queries')}, up to {duration(longest)} long"
+        )
+        yield Finding(
+            "gap", "notice", title, (join(names, 5), *reasons), tuple(h.seq for h, _ in holes if h.seq)[:20]
+        )
 
 
 def kubernetes_warnings(r: Retrospective, story: Story) -> Iterator[Finding]:
@@ -135,13 +222,26 @@ def kubernetes_warnings(r: Retrospective, story: Story) -> Iterator[Finding]:
     for reason, found in seen.items():
         objects = list(dict.fromkeys(e.object for e in found))
         title = f"Kubernetes warned “{reason}” {plural(sum(max(1, e.count) for e in found), 'time')} about {join(objects, 2)}"
-        yield Finding("kubernetes-warning", "notice", title, (mask_text(found[0].message),), tuple(e.seq for e in found[:20]))
+        yield Finding(
+            "kubernetes-warning",
+            "notice",
+            title,
+            (mask_text(found[0].message),),
+            tuple(e.seq for e in found[:20]),
+        )
 
 
 def fault_failed(r: Retrospective, _: Story) -> Iterator[Finding]:
     for f in r.faults:
         if f.state == "failed":
-            yield Finding("fault-failed", "warning", f"Fault {f.label} failed", (f.message,) if f.message else (), f.seqs[-1:], f"Mend {f.label}; what it should have shown is not known")
+            yield Finding(
+                "fault-failed",
+                "warning",
+                f"Fault {f.label} failed",
+                (f.message,) if f.message else (),
+                f.seqs[-1:],
+                f"Mend {f.label}; what it should have shown is not known",
+            )
 
 
 def things_to_know(r: Retrospective, story: Story) -> Iterator[Finding]:
@@ -151,9 +251,20 @@ def things_to_know(r: Retrospective, story: Story) -> Iterator[Finding]:
         seen.setdefault(w.source, []).append(w)
     for source, found in seen.items():
         messages = tuple(dict.fromkeys(mask_text(w.message) for w in found))
-        yield Finding("warning", "notice", f"{source}: {plural(len(found), 'warning')}", messages[:5], tuple(w.seq for w in found[:20]))
+        yield Finding(
+            "warning",
+            "notice",
+            f"{source}: {plural(len(found), 'warning')}",
+            messages[:5],
+            tuple(w.seq for w in found[:20]),
+        )
     if r.run.unreadable:
-        yield Finding("log", "warning", f"{plural(r.run.unreadable, 'line')} of the log could not be read", ("events.jsonl holds lines that are no JSON",))
+        yield Finding(
+            "log",
+            "warning",
+            f"{plural(r.run.unreadable, 'line')} of the log could not be read",
+            ("events.jsonl holds lines that are no JSON",),
+        )
 
 
 RULES: list[Rule] = [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gameday import events as ev
 from gameday.masking import mask_text
 from gameday.report import wording
-from gameday.report.model import FaultWindow, Hypothesis, Limit, Query, Reading
+from gameday.report.model import FaultWindow, Hypothesis, Limit, Query, Reading, Recovery
 from gameday.report.reading import Story
 from gameday.report.tracks import in_force
 
@@ -16,7 +16,12 @@ Intervals = tuple[tuple[float, float], ...]
 _OF_PROBE = {"name", "is", "during", "match", "interval", "timeout"}
 
 
-def table(story: Story, faults: tuple[FaultWindow, ...], queries: tuple[Query, ...]) -> tuple[Hypothesis, ...]:
+def table(
+    story: Story,
+    faults: tuple[FaultWindow, ...],
+    queries: tuple[Query, ...],
+    recovery: tuple[Recovery, ...],
+) -> tuple[Hypothesis, ...]:
     """One row per steady-state probe of the experiment, and of the log where the experiment is missing."""
     asked: dict[str, list[ev.Probed]] = {}
     for probed in story.all(ev.Probed):
@@ -24,24 +29,32 @@ def table(story: Story, faults: tuple[FaultWindow, ...], queries: tuple[Query, .
             asked.setdefault(probed.probe, []).append(probed)
     stated = {str(p.get("name", "")): p for p in story.listed("steadyState")}
     windows = in_force(faults, story.end)
+    back = _recovering(faults, recovery, story.end)
     curves = {q.name: q for q in queries if q.purpose == "steady-state"}
     return tuple(
-        _row(name, stated.get(name, {}), asked.get(name, []), curves.get(name), windows)
+        _row(name, stated.get(name, {}), asked.get(name, []), curves.get(name), windows, back)
         for name in dict.fromkeys([*stated, *asked])
     )
 
 
 def _row(
-    name: str, stated: Mapping[str, Any], asked: list[ev.Probed], curve: Query | None, windows: Intervals
+    name: str,
+    stated: Mapping[str, Any],
+    asked: list[ev.Probed],
+    curve: Query | None,
+    windows: Intervals,
+    recovering: Callable[[float], bool],
 ) -> Hypothesis:
+    """A probe that is broken while the system recovers is judged by its recovery, not here."""
     first, last = (windows[0][0], windows[-1][1]) if windows else (float("inf"), float("inf"))
     before = [p for p in asked if p.at <= first and not p.during]
     during = [p for p in asked if (p.during or inside(p.at, windows)) and p not in before]
     after = [p for p in asked if p.at >= last and not p.during]
     judged = [p for p in asked if not p.ignored]
+    broken = [p for p in judged if p.state != "holds" and not (recovering(p.at) and not p.during)]
+    if after and after[-1].state != "holds" and after[-1] not in broken:
+        broken.append(after[-1])
     expected = str(stated.get("is", "")) or next((p.expected for p in asked if not p.during), "")
-    worst = _worst([_reading(p) for p in during] + list(_sampled(stated, curve, windows, during)))
-    broken = [p for p in judged if p.state != "holds"]
     return Hypothesis(
         probe=name,
         kind=next((k for k in stated if k not in _OF_PROBE), ""),
@@ -50,12 +63,26 @@ def _row(
         limits=_limits(asked, expected),
         unit=wording.unit_of(expected),
         before=_reading(before[-1]) if before else None,
-        worst=worst,
+        worst=_worst([_reading(p) for p in during] + list(_sampled(stated, curve, windows, during))),
         after=_reading(after[-1]) if after else None,
         holds=None if not judged else not broken,
-        broken_for=_broken_for(asked),
+        broken_for=_broken_for(asked, broken),
+        broke=_worst([_reading(p) for p in broken]),
         seqs=tuple(p.seq for p in broken),
     )
+
+
+def _recovering(
+    faults: tuple[FaultWindow, ...], recovery: tuple[Recovery, ...], end: float
+) -> Callable[[float], bool]:
+    """Tells whether a moment lies between a fault's end and the return of the steady state."""
+    outs = {f.label: f.out for f in faults}
+    spans = [
+        (out, out + r.took if r.took is not None else end)
+        for r in recovery
+        if (out := outs.get(r.fault)) is not None
+    ]
+    return lambda at: any(start < at < stop for start, stop in spans)
 
 
 def inside(at: float, windows: Intervals) -> bool:
@@ -65,7 +92,7 @@ def inside(at: float, windows: Intervals) -> bool:
 
 def _reading(p: ev.Probed) -> Reading:
     state = "ignored" if p.ignored and p.state != "holds" else p.state
-    return Reading(p.value, state, p.at, p.seq, p.margin, mask_text(p.series))
+    return Reading(p.value, state, p.at, p.seq, p.margin, mask_text(p.series), p.expected)
 
 
 _BADNESS = {"unreachable": 3, "no-data": 3, "broken": 2}
@@ -89,9 +116,8 @@ def _limits(asked: list[ev.Probed], expected: str) -> str:
     return " and ".join(sign + wording.figure(side) for sign, side in sides if side is not None)
 
 
-def _broken_for(asked: list[ev.Probed]) -> float:
-    pairs = zip(asked, asked[1:], strict=False)
-    return sum(b.at - a.at for a, b in pairs if a.state != "holds" and not a.ignored)
+def _broken_for(asked: list[ev.Probed], broken: list[ev.Probed]) -> float:
+    return sum(b.at - a.at for a, b in zip(asked, asked[1:], strict=False) if a in broken)
 
 
 def margin(value: float, low: float | None, high: float | None) -> float | None:
@@ -114,11 +140,15 @@ def _sampled(
         found = [
             (m, value, at)
             for at, value in zip(series.times, series.values, strict=True)
-            if value == value and inside(at, windows) and (m := margin(value, bounds.low, bounds.high)) is not None
+            if value == value
+            and inside(at, windows)
+            and (m := margin(value, bounds.low, bounds.high)) is not None
         ]
         if found:
             m, value, at = min(found)
-            yield Reading(value, "holds", at, bounds.seq, m, wording.labels(series.labels), sampled=True)
+            yield Reading(
+                value, "holds", at, bounds.seq, m, wording.labels(series.labels), bounds.expected, True
+            )
 
 
 def limits_over_time(name: str, story: Story, faults: tuple[FaultWindow, ...]) -> tuple[Limit, ...]:

@@ -24,7 +24,9 @@ def seconds(value: Any, default: float | None = None) -> float | None:
         return default
 
 
-def detection(story: Story, faults: tuple[FaultWindow, ...], alerts: tuple[Track, ...]) -> tuple[Detection, ...]:
+def detection(
+    story: Story, faults: tuple[FaultWindow, ...], alerts: tuple[Track, ...]
+) -> tuple[Detection, ...]:
     """One line per expected alert."""
     return tuple(_detected(story, e, faults, alerts) for e in story.listed("expectAlerts"))
 
@@ -32,7 +34,11 @@ def detection(story: Story, faults: tuple[FaultWindow, ...], alerts: tuple[Track
 def _detected(
     story: Story, expected: dict[str, Any], faults: tuple[FaultWindow, ...], alerts: tuple[Track, ...]
 ) -> Detection:
-    name, wanted, within = str(expected.get("alert", "")), expected.get("labels") or {}, seconds(expected.get("within"))
+    name, wanted, within = (
+        str(expected.get("alert", "")),
+        expected.get("labels") or {},
+        seconds(expected.get("within")),
+    )
     injected = sorted((f for f in faults if f.start is not None), key=lambda f: f.start or 0)
     fired = sorted(
         (span.start, span.end, span.seq)
@@ -90,7 +96,11 @@ def _recovered(
     seen, by, seq = _first_sign(story, fault, alerts, expected)
     seqs = tuple(s for s in (fault.seqs[-1], seq) if s)
     if fault.out is None:
-        note = "the log ends while it is in force" if fault.state != "failed" else "it never came out by evidence"
+        note = (
+            "the log ends while it is in force"
+            if fault.state != "failed"
+            else "it never came out by evidence"
+        )
         return Recovery(fault.label, seen, by, None, within, None, note, seqs)
     back, seq = _steady_again(story, fault.out)
     if back is None:
@@ -151,7 +161,9 @@ def touched(story: Story) -> tuple[Touched, ...]:
     for c in story.all(ev.Change):
         changes.setdefault(c.object, {}).setdefault(c.entry, []).append(c)
     audits = {a.object: a for a in story.all(ev.Audited)}
-    return tuple(_touched(name, changes.get(name, {}), audits.get(name)) for name in dict.fromkeys([*changes, *audits]))
+    return tuple(
+        _touched(name, changes.get(name, {}), audits.get(name)) for name in dict.fromkeys([*changes, *audits])
+    )
 
 
 _LEFT = {"undone": "restored", "kept": "kept", "irreversible": "irreversible", "failed": "left"}
@@ -162,7 +174,9 @@ def _touched(name: str, entries: dict[int, list[ev.Change]], audit: ev.Audited |
     last = [history[-1] for history in entries.values()]
     states = {_LEFT.get(c.state, "left") for c in last}
     state = audit.state if audit else next((s for s in _ORDER if s in states), "unknown")
-    message = (audit.message if audit else "") or "; ".join(dict.fromkeys(c.message for c in last if c.message))
+    message = (audit.message if audit else "") or "; ".join(
+        dict.fromkeys(c.message for c in last if c.message)
+    )
     every = [c for history in entries.values() for c in history]
     return Touched(
         object=name,

@@ -72,6 +72,7 @@ class Reading:
     seq: int
     margin: float | None = None
     series: str = ""
+    expected: str = ""
     sampled: bool = False  # from the sampled curve, between two probes
 
 
@@ -90,6 +91,7 @@ class Hypothesis:
     after: Reading | None
     holds: bool | None
     broken_for: float  # seconds, while it counted
+    broke: Reading | None = None  # the worst moment at which it counted and did not hold
     seqs: tuple[int, ...] = ()  # where it broke
 
     @property
@@ -109,6 +111,7 @@ class Moment:
     seq: int = 0
     count: int = 1
     last: float = 0.0
+    objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

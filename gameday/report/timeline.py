@@ -24,15 +24,24 @@ def timeline(story: Story) -> tuple[Moment, ...]:
         if moment is None:
             continue
         moment = replace(moment, text=mask_text(moment.text), detail=mask_text(moment.detail))
-        key = (moment.kind, moment.text, moment.detail)
-        before = latest.get(key)
-        if moment.kind in _FOLDED and before is not None and moment.at - (found[before].last or found[before].at) < FOLD:
-            old = found[before]
-            found[before] = replace(old, count=old.count + moment.count, last=moment.at)
+        place = latest.get(_likeness(moment)) if moment.kind in _FOLDED else None
+        if place is not None and moment.at - (found[place].last or found[place].at) < FOLD:
+            found[place] = _folded(found[place], moment)
             continue
-        latest[key] = len(found)
+        latest[_likeness(moment)] = len(found)
         found.append(moment)
     return tuple(found)
+
+
+def _likeness(m: Moment) -> tuple[str, str, str]:
+    """What makes two moments the same: what happened, and the sort of object, not which one."""
+    return m.kind, m.text, m.objects[0].split(" ")[0] if m.objects else m.detail
+
+
+def _folded(first: Moment, again: Moment) -> Moment:
+    objects = first.objects + tuple(o for o in again.objects if o not in first.objects)
+    tone = "warn" if "warn" in (first.tone, again.tone) else first.tone
+    return replace(first, count=first.count + again.count, last=again.at, objects=objects, tone=tone)
 
 
 _FOLDED = {"kubernetes", "condition", "warning", "gap"}
@@ -51,14 +60,19 @@ def _probe(event: ev.Probed, known: dict[tuple[str, str], str]) -> Moment | None
     text = wording.probe_line(event)
     if event.purpose == "abort":
         text = text.replace("Probe", "Abort condition", 1)
-    return Moment(event.at, "probe", tone, text, event.series, event.seq)
+    detail = "; ".join(filter(None, (event.series, event.message if state != "holds" else "")))
+    return Moment(event.at, "probe", tone, text, detail, event.seq)
 
 
 def _moment(event: ev.Event) -> Moment | None:
     for kind, tell in _TELLERS:
         if isinstance(event, kind):
             told = tell(event)
-            return Moment(event.at, *told, seq=event.seq) if told else None
+            if told is None:
+                return None
+            objects = (event.object,) if isinstance(event, ev.ObjectEvent | ev.ConditionChanged) else ()
+            count = max(1, event.count) if isinstance(event, ev.ObjectEvent) else 1
+            return Moment(event.at, *told, seq=event.seq, count=count, objects=objects)
     return None
 
 
@@ -69,13 +83,23 @@ def _fault(e: ev.Fault) -> Told:
     tone = {"in": "bad", "injecting": "bad", "failed": "warn", "out": "good"}.get(e.state, "plain")
     text = f"Fault {e.step} {e.name} {wording.FAULT_STATES.get(e.state, e.state)}"
     detail = [wording.join(e.targets, 8)] if e.targets and e.state in ("injecting", "in") else []
-    return "fault", tone, text, "; ".join([*detail, *map(str, e.evidence), *([e.message] if e.message else [])])
+    return (
+        "fault",
+        tone,
+        text,
+        "; ".join([*detail, *map(str, e.evidence), *([e.message] if e.message else [])]),
+    )
 
 
 def _step(e: ev.StepStarted | ev.StepFinished) -> Told:
     if isinstance(e, ev.StepStarted):
         return "step", "plain", f"Step {e.step} {e.name} began", ""
-    return "step", "plain" if e.outcome == "done" else "warn", f"Step {e.step} {e.name} {e.outcome}", e.message
+    return (
+        "step",
+        "plain" if e.outcome == "done" else "warn",
+        f"Step {e.step} {e.name} {e.outcome}",
+        e.message,
+    )
 
 
 def _preflight(e: ev.Preflight) -> Told:
@@ -86,18 +110,25 @@ def _preflight(e: ev.Preflight) -> Told:
 
 def _alert(e: ev.Alert) -> Told:
     tone = {"firing": "bad", "resolved": "good"}.get(e.state, "plain")
-    return "alert", tone, f"Alert {e.alert} {e.state}", wording.labels(e.labels, ("__name__", "alertname")) if e.labels else ""
+    return (
+        "alert",
+        tone,
+        f"Alert {e.alert} {e.state}",
+        wording.labels(e.labels, ("__name__", "alertname")) if e.labels else "",
+    )
 
 
 def _kubernetes(e: ev.ObjectEvent) -> Told:
-    return "kubernetes", "warn" if e.level == "Warning" else "plain", f"{e.object}: {e.reason}", e.message
+    return "kubernetes", "warn" if e.level == "Warning" else "plain", e.reason, e.message
 
 
 def _condition(e: ev.ConditionChanged) -> Told:
-    healthy = (e.status == "True") == (e.condition in ("Ready", "Available", "Progressing", "PodScheduled", "Initialized"))
+    healthy = (e.status == "True") == (
+        e.condition in ("Ready", "Available", "Progressing", "PodScheduled", "Initialized")
+    )
     tone = "plain" if healthy or e.status == "Unknown" else "warn"
     why = f" ({e.reason})" if e.reason else ""
-    return "condition", tone, f"{e.object}: {e.condition} is {e.status}{why}", e.message
+    return "condition", tone, f"{e.condition} is {e.status}{why}", e.message
 
 
 def _change(e: ev.Change) -> Told:
@@ -121,7 +152,10 @@ _TELLERS: list[tuple[type[ev.Event] | tuple[type[ev.Event], ...], Callable[..., 
     (ev.Note, lambda e: ("note", "plain", f"{e.author}: {e.text}", "")),
     (ev.Abort, lambda e: ("abort", "bad", f"Abort by {e.by}", e.reason)),
     (ev.Warn, lambda e: ("warning", "warn", f"{e.source}: {e.message}", "")),
-    (ev.Verdict, lambda e: ("phase", "good" if e.verdict == "passed" else "bad", f"Verdict: {e.verdict}", e.reason)),
+    (
+        ev.Verdict,
+        lambda e: ("phase", "good" if e.verdict == "passed" else "bad", f"Verdict: {e.verdict}", e.reason),
+    ),
 ]
 
 

@@ -95,7 +95,9 @@ def clock(seconds: float) -> str:
     """Time since the start of the run: `+2:05`, `+1:04:09`."""
     sign, whole = ("−" if seconds <= -0.5 else "+"), abs(round(seconds))
     hours, rest = divmod(whole, 3600)
-    return f"{sign}{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{sign}{rest // 60}:{rest % 60:02d}"
+    return (
+        f"{sign}{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{sign}{rest // 60}:{rest % 60:02d}"
+    )
 
 
 def wall(at: float, date: bool = False) -> str:
@@ -124,7 +126,13 @@ def join(words: list[str] | tuple[str, ...], limit: int = 6) -> str:
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1] if shown else "none"
 
 
-FAULT_STATES = {"injecting": "going in", "in": "in", "undoing": "being undone", "out": "out", "failed": "failed"}
+FAULT_STATES = {
+    "injecting": "going in",
+    "in": "in",
+    "undoing": "being undone",
+    "out": "out",
+    "failed": "failed",
+}
 PROBE_STATES = {"holds": "holds", "broken": "broken", "no-data": "no data", "unreachable": "could not ask"}
 
 
@@ -136,7 +144,9 @@ def line(event: ev.Event) -> str | None:
         case ev.Phase(phase=phase) if phase != "done":
             return f"Phase: {phase}"
         case ev.Preflight(level=level) if level != "ok":
-            return f"Preflight {event.check} {level}: {event.message}" + (f" ({event.hint})" if event.hint else "")
+            return f"Preflight {event.check} {level}: {event.message}" + (
+                f" ({event.hint})" if event.hint else ""
+            )
         case ev.StepStarted():
             return f"Step {event.step} {event.name} began"
         case ev.StepFinished(outcome=outcome) if outcome != "done":
@@ -163,10 +173,10 @@ def probe_line(event: ev.Probed) -> str:
     """A probe's state in words; who calls says when it changed."""
     text = f"Probe {event.probe} {PROBE_STATES.get(event.state, event.state)}"
     if event.value is not None:
-        text += f" at {figure(event.value, unit_of(event.expected))}"
+        text += f": {figure(event.value, unit_of(event.expected))}"
     if event.expected and event.state == "broken":
         text += f", expected {event.expected}"
-    return text + _because(event.message if event.state != "holds" else "")
+    return text
 
 
 def _because(message: str) -> str:
