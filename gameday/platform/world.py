@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from gameday.events import Emit, Event
@@ -54,7 +55,9 @@ class World:
     namespaces: tuple[str, ...] = ()
     node_selector: str = ""
     step: str = ""
+    sandbox: bool = False  # our own simulated platform: the target's context need not match
     hold: float | None = None  # seconds the step will keep the fault in force; None: not said
+    folder: Path = Path()  # where relative paths in the experiment start
     emit: Emit = _ignore
     admit: Callable[[Iterable[Victim]], None] = field(default=_admit_all)  # raises when beyond the plan
 

@@ -59,6 +59,7 @@ class Watch:
         self._mark = 0.0
         self._changed = asyncio.Condition()
         self.phase = "baseline"
+        self.broken: dict[str, str] = {}  # probes that did not hold while a fault was in force
 
     async def run(self) -> None:
         """Ask for ever; cancel it to stop."""
@@ -160,7 +161,10 @@ class Watch:
         if changed or reading.at - state.written >= HEARTBEAT or reading.state == BROKEN:
             state.written = reading.at
             self._emit(self._event(state, reading))
-        if isinstance(state.check, AbortIf):
+        if isinstance(state.check, Probe) and reading.during and not reading.fine:
+            if reading.state != UNREACHABLE:  # "could not ask" says nothing about the platform
+                self.broken.setdefault(state.check.name, explain(reading))
+        elif isinstance(state.check, AbortIf):
             self._consider_abort(state, state.check, reading)
         async with self._changed:
             self._changed.notify_all()
@@ -208,6 +212,3 @@ def explain(reading: Reading) -> str:
 def _value(reading: Reading) -> str:
     value = reading.value
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-__all__ = ["BROKEN", "Watch", "explain"]

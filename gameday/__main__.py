@@ -1,0 +1,5 @@
+"""`python -m gameday` is `gameday`."""
+
+from gameday.cli import main
+
+main()

@@ -1,0 +1,20 @@
+"""The command line. Thin: each command is a few calls, and imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The `gameday` program."""
+    if sys.argv[1:] == ["--version"]:  # answered without loading a command line parser
+        from gameday import __version__
+
+        print(f"gameday {__version__}")
+        return
+    from gameday.cli.app import app
+
+    app()
+
+
+__all__ = ["main"]

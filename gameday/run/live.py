@@ -1,0 +1,202 @@
+"""The live view: the log as it grows, for the person at the terminal.
+
+On a terminal it is a panel that is redrawn; in a pipe or in CI, one line for each event that matters.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from gameday import events
+
+PHASES = ("preflight", "baseline", "method", "recovery", "audit", "done")
+STATE_STYLE = {
+    "holds": "green",
+    "broken": "bold red",
+    "no-data": "yellow",
+    "unreachable": "magenta",
+    "injecting": "yellow",
+    "in": "bold red",
+    "undoing": "yellow",
+    "out": "green",
+    "failed": "bold red",
+    "firing": "bold red",
+    "pending": "yellow",
+    "resolved": "green",
+}
+VERDICT_STYLE = {"passed": "bold green", "deviated": "bold yellow", "refused": "bold yellow"}
+LAST_LINES = 8
+
+
+@dataclass
+class LiveView:
+    """A listener of the log that draws. Use it as a context manager around the run."""
+
+    console: Console
+    started: float = field(default_factory=time.time)
+    _probes: dict[str, events.Probed] = field(default_factory=dict)
+    _faults: dict[str, events.Fault] = field(default_factory=dict)
+    _progress: dict[str, events.Progress] = field(default_factory=dict)
+    _alerts: dict[str, str] = field(default_factory=dict)
+    _lines: list[Text] = field(default_factory=list)
+    _phase: str = ""
+    _title: str = ""
+    _live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live = Live(self, console=self.console, refresh_per_second=4, transient=False)
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, value, trace)
+            self._live = None
+
+    def hear(self, event: events.Event) -> None:
+        """Take an event in; print its line where there is no terminal."""
+        self._remember(event)
+        line = describe(event, self.started)
+        if line is None:
+            return
+        if self._live is None:
+            self.console.print(line, soft_wrap=True)
+        else:
+            self._lines = [*self._lines[-LAST_LINES + 1 :], line]
+
+    def _remember(self, event: events.Event) -> None:
+        match event:
+            case events.RunStarted():
+                self._title = event.title
+            case events.Phase():
+                self._phase = event.phase
+            case events.Probed():
+                self._probes[event.probe] = event
+            case events.Fault():
+                self._faults[event.step] = event
+                self._progress.pop(event.step, None)
+            case events.Progress():
+                self._progress[event.step] = event
+            case events.Alert():
+                self._alerts[event.alert] = event.state
+
+    def __rich__(self) -> RenderableType:
+        parts: list[RenderableType] = [self._phases()]
+        if self._probes:
+            parts.append(self._probe_table())
+        if self._faults:
+            parts.append(self._fault_table())
+        if self._alerts:
+            parts.append(self._alert_line())
+        parts.append(Text())
+        parts += self._lines
+        return Panel(Group(*parts), title=Text(self._title), title_align="left", border_style="dim")
+
+    def _phases(self) -> Text:
+        text = Text()
+        for phase in PHASES:
+            style = "bold reverse" if phase == self._phase else "dim"
+            text.append(f" {phase} ", style)
+            text.append(" ")
+        text.append(f"  {_clock(time.time() - self.started)}", "dim")
+        return text
+
+    def _probe_table(self) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for probe in self._probes.values():
+            if probe.purpose == "abort":
+                continue
+            value = f"{probe.value:.4g}" if isinstance(probe.value, float | int) else str(probe.value or "–")
+            state = "not looked at" if probe.ignored and probe.state != "holds" else probe.state
+            table.add_row(
+                probe.probe, Text(state, STATE_STYLE.get(probe.state, "")), value, Text(probe.expected, "dim")
+            )
+        return table
+
+    def _fault_table(self) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for fault in self._faults.values():
+            progress = self._progress.get(fault.step)
+            more: RenderableType = Text(fault.message or "; ".join(fault.evidence[:1]), "dim")
+            if progress and progress.total:
+                bar = ProgressBar(total=progress.total, completed=progress.done, width=24)
+                more = Group(bar, Text(f"{progress.done}/{progress.total} {progress.message}", "dim"))
+            table.add_row(
+                f"{fault.step} {fault.name}", Text(fault.state, STATE_STYLE.get(fault.state, "")), more
+            )
+        return table
+
+    def _alert_line(self) -> Text:
+        text = Text("alerts ", "dim")
+        for alert, state in self._alerts.items():
+            text.append(f"{alert} {state}  ", STATE_STYLE.get(state, ""))
+        return text
+
+
+def describe(event: events.Event, started: float) -> Text | None:
+    """An event as one line, None when it is not worth one."""
+    found = _words(event)
+    if found is None:
+        return None
+    what, words, style = found
+    return Text.assemble(
+        (f"{_clock(event.at - started):>7} ", "dim"), (f"{what:<10} ", "cyan"), (words, style)
+    )
+
+
+def _words(event: events.Event) -> tuple[str, str, str] | None:
+    match event:
+        case events.Phase():
+            return "phase", event.phase, "bold"
+        case events.Preflight() if event.level != "ok":
+            hint = f" → {event.hint}" if event.hint else ""
+            return (
+                event.level,
+                f"{event.check}: {event.message}{hint}",
+                "red" if event.level == "refused" else "yellow",
+            )
+        case events.Probed() if event.state != "holds" and not event.ignored:
+            value = f"{event.value:.4g}" if isinstance(event.value, float | int) else str(event.value or "")
+            return (
+                "probe",
+                f"{event.probe}: {event.state} {value} (expected {event.expected}) {event.message}",
+                "yellow",
+            )
+        case events.Fault():
+            detail = event.message or "; ".join(event.evidence[:2])
+            return (
+                "fault",
+                f"{event.step} {event.name}: {event.state} {detail}",
+                STATE_STYLE.get(event.state, ""),
+            )
+        case events.Progress():
+            count = f" {event.done}/{event.total}" if event.total else ""
+            return "progress", f"{event.step}{count} {event.message}", "dim"
+        case events.Alert():
+            return "alert", f"{event.alert} {event.state}", STATE_STYLE.get(event.state, "")
+        case events.Abort():
+            return "abort", f"by {event.by}: {event.reason}", "bold red"
+        case events.Warn():
+            return "warning", f"{event.source}: {event.message}", "yellow"
+        case events.Change() if event.state in ("kept", "failed"):
+            return "ledger", f"{event.object} {event.state}: {event.message}", "yellow"
+        case events.Verdict():
+            return "verdict", f"{event.verdict}: {event.reason}", VERDICT_STYLE.get(event.verdict, "bold red")
+    return None
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
