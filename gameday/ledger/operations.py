@@ -10,6 +10,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from gameday.platform.chaos_mesh import complaints
+from gameday.platform.complaints import warnings_about
 from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
@@ -218,7 +220,8 @@ class Patch:
 class Create:
     """Create an object; undo deletes it, if it carries our run's label, and waits until it is gone.
 
-    `force` removes finalizers that nobody has removed within a minute; without it that is reported.
+    `force` removes finalizers that nobody has removed `within` seconds; without it that is reported.
+    `propagation` Foreground makes the object stay until all that it owns is gone.
     """
 
     kind: ClassVar[str] = "create"
@@ -226,24 +229,34 @@ class Create:
     run: str
     manifest: Object | None = None  # not recorded: undo needs the name alone
     force: bool = False
+    within: float = GONE_WITHIN
+    propagation: str = "Background"
 
     @classmethod
-    def of(cls, manifest: Object, run: str, force: bool = False) -> Create:
+    def of(cls, manifest: Object, run: str, force: bool = False, **options: Any) -> Create:
         """The operation for a manifest, which gets the run's label."""
         meta = manifest["metadata"]
         labelled = meta | {"labels": (meta.get("labels") or {}) | {RUN_LABEL: run}}
-        return cls(Ref.of(manifest), run, manifest | {"metadata": labelled}, force)
+        return cls(Ref.of(manifest), run, manifest | {"metadata": labelled}, force, **options)
 
     @property
     def summary(self) -> str:
         return "create" + (" (finalizers may be removed by force)" if self.force else "")
 
     def to_data(self) -> dict[str, Any]:
-        return {"op": self.kind, "ref": self.ref.to_data(), "run": self.run, "force": self.force}
+        return {
+            "op": self.kind,
+            "ref": self.ref.to_data(),
+            "run": self.run,
+            "force": self.force,
+            "within": self.within,
+            "propagation": self.propagation,
+        }
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Create:
-        return cls(Ref.from_data(data["ref"]), data["run"], force=data.get("force", False))
+        options = {k: data[k] for k in ("force", "within", "propagation") if k in data}
+        return cls(Ref.from_data(data["ref"]), data["run"], **options)
 
     async def make(self, kube: Kube) -> None:
         assert self.manifest is not None, "an operation read back from a record can only be undone"
@@ -255,48 +268,47 @@ class Create:
             return RESTORED
         if not self._ours(obj):
             return Undone("kept", "an object of that name belongs to someone else")
-        await kube.delete(Ref.of(obj))
-        if await _gone(kube, Ref.of(obj)):
+        await kube.delete(Ref.of(obj), propagation=self.propagation)
+        if await _gone(kube, Ref.of(obj), self.within):
             return RESTORED
         stuck = await kube.find(Ref.of(obj))
         if stuck is None:
             return RESTORED
+        why = await _stuck(kube, stuck)
         if not self.force:
-            return Undone("failed", f"it is being deleted but does not go: {_stuck(stuck)}")
+            return Undone("failed", f"it is being deleted but does not go: {why}")
         await kube.patch(Ref.of(obj), {"metadata": {"finalizers": None}}, "merge")
-        return Undone("undone", f"finalizers removed by force: {_stuck(stuck)}")
+        return Undone("undone", f"finalizers removed by force: {why}")
 
     async def audit(self, kube: Kube) -> Undone:
         obj = await kube.find(self.ref)
         if obj is None:
             return RESTORED
-        return Undone("failed", f"still there: {_stuck(obj)}") if self._ours(obj) else RESTORED
+        return Undone("failed", f"still there: {await _stuck(kube, obj)}") if self._ours(obj) else RESTORED
 
     def _ours(self, obj: Object) -> bool:
         return bool((obj["metadata"].get("labels") or {}).get(RUN_LABEL) == self.run)
 
 
-async def _gone(kube: Kube, ref: Ref) -> bool:
-    """Wait until an object is gone, at most a minute."""
+async def _gone(kube: Kube, ref: Ref, within: float) -> bool:
+    """Wait until an object is gone, at most `within` seconds."""
     delay = 0.05
-    waited = 0.0
-    while waited < GONE_WITHIN:
-        if await kube.find(ref) is None:
-            return True
+    deadline = asyncio.get_running_loop().time() + within
+    while await kube.find(ref) is not None:
+        if asyncio.get_running_loop().time() > deadline:
+            return False
         await asyncio.sleep(delay)
-        waited += delay
         delay = min(delay * 1.5, 1.0)
-    return False
+    return True
 
 
-def _stuck(obj: Object) -> str:
-    """Why an object does not go, from its finalizers and its conditions."""
+async def _stuck(kube: Kube, obj: Object) -> str:
+    """Why an object does not go: its finalizers, its conditions, and what was said of it."""
     finalizers = ", ".join(obj["metadata"].get("finalizers") or ["none"])
-    reasons = [
-        f"{c['type']}={c['status']} {c.get('reason', '')}".strip()
-        for c in obj.get("status", {}).get("conditions") or ()
-    ]
-    return f"finalizers {finalizers}" + (f"; {', '.join(reasons)}" if reasons else "")
+    conditions = obj.get("status", {}).get("conditions") or ()
+    reasons = [f"{c['type']}={c['status']} {c.get('reason', '')}".strip() for c in conditions]
+    said = [*complaints(obj), *await warnings_about(kube, Ref.of(obj))]
+    return "; ".join([f"finalizers {finalizers}", *([", ".join(reasons)] if reasons else []), *said])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,200 @@
+"""Which targets a Chaos Mesh selector means, so that they are known and counted before anything is made.
+
+Chaos Mesh chooses by itself when the object exists. To keep to the approved targets the same choice is made
+here first, by the rules of Chaos Mesh 2.8 (pkg/selector/pod/selector.go, pkg/selector/generic/mode.go):
+a `pods` map overrides all else, `nodes` and `nodeSelectors` add up, every other key narrows, and a
+percentage is rounded up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gameday.experiment.selector import Selector
+from gameday.faults.base import PlanError
+from gameday.faults.pods import check_namespaces
+from gameday.platform.chaos_mesh import API_VERSION
+from gameday.platform.errors import PlatformError
+from gameday.platform.kube import NODES, PODS, Kube
+from gameday.platform.objects import Object, Ref, Resource, is_finished
+from gameday.platform.world import World
+
+
+@dataclass(frozen=True)
+class Sort:
+    """What a selector selects: pods or physical machines, and the selector's key that names them."""
+
+    resource: Resource
+    by_name: str
+
+
+POD_SORT = Sort(PODS, "pods")
+MACHINE_SORT = Sort(Resource(API_VERSION, "PhysicalMachine", "physicalmachines"), "physicalMachines")
+
+
+async def choose(
+    holder: Object,
+    own: str | None,
+    world: World,
+    *,
+    sort: Sort = POD_SORT,
+    keep: Collection[str] = (),
+    placed: bool = False,
+    everything: bool = False,
+) -> list[Object]:
+    """The targets that `selector`, `mode` and `value` in `holder` mean, chosen by the run's seed.
+
+    `own` is the namespace that Chaos Mesh takes where the selector names none; `keep` are UIDs to prefer;
+    `placed` leaves out pods without a node; `everything` ignores the mode. Raises PlanError when none match.
+    """
+    selector = holder.get("selector") or {}
+    namespaces = namespaces_of(selector, own, world, sort)
+    try:
+        found = await matching(selector, namespaces, world.kube, sort)
+    except PlatformError as error:
+        raise PlanError(f"the selector {text(selector)} cannot be resolved: {error}") from error
+    usable = [obj for obj in found if _usable(obj, placed)]
+    if not usable:
+        left_out = f" ({len(found)} match, but are finished, ending or not on a node yet)" if found else ""
+        kind = sort.resource.plural
+        raise PlanError(
+            f"the selector {text(selector)} matches no {kind} in {', '.join(namespaces)}{left_out}: "
+            "Chaos Mesh would wait for ever"
+        )
+    mode = "all" if everything else holder.get("mode")
+    count = how_many(mode, holder.get("value"), len(usable), world)
+    kept = [obj for obj in usable if obj["metadata"]["uid"] in keep][:count]
+    others = [obj for obj in usable if obj["metadata"]["uid"] not in keep]
+    return kept + world.sample(others, count - len(kept))
+
+
+def namespaces_of(selector: Object, own: str | None, world: World, sort: Sort = POD_SORT) -> tuple[str, ...]:
+    """The namespaces a selector reaches into. Raises PlanError for one outside the target."""
+    given = selector.get(sort.by_name) or selector.get("namespaces")
+    named = list(given or ([own] if own else world.namespaces))
+    if not named:
+        raise PlanError("the selector names no namespace, and neither does the experiment's target")
+    check_namespaces(named, world)
+    return tuple(sorted(set(named)))
+
+
+async def matching(
+    selector: Object, namespaces: Sequence[str], kube: Kube, sort: Sort = POD_SORT
+) -> list[Object]:
+    """Every object that a selector means, by namespace and name, whatever its state."""
+    if named := selector.get(sort.by_name):
+        kind = sort.resource
+        refs = [Ref(kind.api_version, kind.kind, n, ns) for ns, names in named.items() for n in set(names)]
+        found = [obj for obj in await asyncio.gather(*(kube.find(r) for r in refs)) if obj is not None]
+    else:
+        labels = _labels(selector)
+        fields = ",".join(f"{k}={v}" for k, v in (selector.get("fieldSelectors") or {}).items())
+        nodes = await _nodes(selector, kube)
+        lists = await asyncio.gather(
+            *(kube.list(sort.resource, ns, labels=labels or None, fields=fields or None) for ns in namespaces)
+        )
+        found = [obj for part in lists for obj in part if _meets(obj, selector, nodes)]
+    return sorted(found, key=lambda o: (o["metadata"]["namespace"], o["metadata"]["name"]))
+
+
+def how_many(mode: Any, value: Any, total: int, world: World) -> int:
+    """How many of `total` a mode means. Raises PlanError for a mode or value that Chaos Mesh refuses."""
+    match mode:
+        case "all":
+            return total
+        case "one":
+            return 1
+        case "fixed":
+            return min(total, _number(mode, value, most=None))
+        case "fixed-percent":
+            return -(-total * _number(mode, value, most=100) // 100)
+        case "random-max-percent":
+            percent = world.sample(range(1, _number(mode, value, most=100) + 1), 1)[0]
+            return -(-total * percent // 100)
+    raise PlanError(f"mode {mode!r} is none of all, one, fixed, fixed-percent and random-max-percent")
+
+
+def pin(holder: Object, targets: Sequence[Object], sort: Sort = POD_SORT) -> None:
+    """Make `holder` mean exactly these targets: by name, all of them."""
+    names: dict[str, list[str]] = {}
+    for obj in targets:
+        names.setdefault(obj["metadata"]["namespace"], []).append(obj["metadata"]["name"])
+    named = {"namespaces": sorted(names), sort.by_name: {ns: sorted(n) for ns, n in sorted(names.items())}}
+    holder["selector"] = {**(holder.get("selector") or {}), **named}
+    holder["mode"] = "all"
+    holder.pop("value", None)
+
+
+def narrow(holder: Object, namespaces: Sequence[str], sort: Sort = POD_SORT) -> None:
+    """Say the namespaces where the selector leaves them to Chaos Mesh."""
+    selector = holder.setdefault("selector", {})
+    if not selector.get(sort.by_name):
+        selector["namespaces"] = list(namespaces)
+
+
+def text(selector: Object) -> str:
+    """A selector on one line, for messages."""
+    parts = [f"{key}: {value}" for key, value in selector.items() if value]
+    return "{" + ", ".join(parts).replace("'", "") + "}"
+
+
+def _number(mode: str, value: Any, most: int | None) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = 0
+    if number < 1 or (most is not None and number > most):
+        wanted = f"a number from 1 to {most}" if most else "a number from 1"
+        raise PlanError(f"mode {mode} needs `value`: {wanted} in quotes, found {value!r}")
+    return number
+
+
+def _labels(selector: Object) -> str:
+    wanted = {
+        "matchLabels": selector.get("labelSelectors"),
+        "matchExpressions": selector.get("expressionSelectors"),
+    }
+    try:
+        return str(Selector.from_object(wanted))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PlanError(f"the selector {text(selector)} is wrong: {error}") from error
+
+
+async def _nodes(selector: Object, kube: Kube) -> set[str] | None:
+    """The nodes a selector allows; None when it does not care."""
+    names, labels = selector.get("nodes") or [], selector.get("nodeSelectors") or {}
+    if not names and not labels:
+        return None
+    found = await asyncio.gather(*(kube.find(Ref("v1", "Node", name)) for name in names))
+    missing = [name for name, node in zip(names, found, strict=True) if node is None]
+    if missing:
+        raise PlanError(f"the selector names node {', '.join(missing)}, which is not in the cluster")
+    allowed = set(names)
+    if labels:
+        wanted = ",".join(f"{k}={v}" for k, v in labels.items())
+        allowed |= {n["metadata"]["name"] for n in await kube.list(NODES, labels=wanted)}
+    return allowed
+
+
+def _meets(obj: Object, selector: Object, nodes: set[str] | None) -> bool:
+    """The parts of a selector that the API server does not decide."""
+    annotations = obj["metadata"].get("annotations") or {}
+    if any(annotations.get(k) != v for k, v in (selector.get("annotationSelectors") or {}).items()):
+        return False
+    if nodes is not None and obj["spec"].get("nodeName", "") not in nodes:
+        return False
+    phases = [str(p).replace(" ", "") for p in selector.get("podPhaseSelectors") or ()]
+    phase = obj.get("status", {}).get("phase")
+    wanted = [p for p in phases if not p.startswith("!")]
+    return (not wanted or phase in wanted) and f"!{phase}" not in phases
+
+
+def _usable(obj: Object, placed: bool) -> bool:
+    """Whether a fault can be put in: what is over or ending, or not on a node, keeps AllInjected false."""
+    if obj["kind"] != "Pod":
+        return True
+    on_node = not placed or bool(obj["spec"].get("nodeName"))
+    return on_node and not is_finished(obj) and "deletionTimestamp" not in obj["metadata"]
