@@ -85,21 +85,24 @@ class Sampler:
                 await self.sample(self._clock() - SETTLE)
                 await asyncio.sleep(self._every)
 
-    async def flush(self, within: float = 30.0) -> None:
+    async def flush(self, within: float = 12.0) -> None:
         """Bring everything up to now, and say what is missing. Takes at most `within` seconds."""
         until = self._clock()
-        why = f"Prometheus did not answer all within {within:g} s at the end"
         try:
             async with asyncio.timeout(within):
                 self._declare()
                 await self._alerts.poll()
                 await self.sample(until)
         except TimeoutError:
-            self._away = self._away or why
-        end = self._steps(until)
+            self._away = self._away or f"Prometheus did not answer all within {within:g} s at the end"
+        finally:
+            self._close(self._steps(until))
+
+    def _close(self, end: int) -> None:
+        """What could not be had up to that moment is a gap now."""
         for curve in self._curves:
             if curve.last < end:
-                self._mark(curve, curve.last + 1, self._away or why)
+                self._mark(curve, curve.last + 1, self._away or "the run ended first")
                 curve.last = end
             self._mark(curve, end + 1, "")
 

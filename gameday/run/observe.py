@@ -1,0 +1,212 @@
+"""Follows what happens to the targets, their owners and their nodes, so that the log tells one story.
+
+Kubernetes' own events and changed status conditions, next to what we did and to what was measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from sys import intern
+from typing import Any
+
+from gameday.events import ConditionChanged, Emit, ObjectEvent, Warn
+from gameday.experiment.selector import Selector
+from gameday.platform.errors import ApiError, PlatformError, Unreachable
+from gameday.platform.kube import EVENTS, NODES, PODS, Kube
+from gameday.platform.objects import Object, Ref, Resource
+from gameday.platform.world import Victim, World
+from gameday.run.digest import Digest
+from gameday.run.owners import owners
+
+# ReplicaSets are left out: what goes wrong in one is a condition of its Deployment, and in its events.
+WORKLOADS = (
+    Resource("apps/v1", "Deployment", "deployments"),
+    Resource("apps/v1", "StatefulSet", "statefulsets"),
+    Resource("apps/v1", "DaemonSet", "daemonsets"),
+    Resource("batch/v1", "Job", "jobs"),
+)
+MOST_ASKED = 50  # victims whose owners are looked up, to learn which kinds they are of
+LONGEST = 500  # characters of a message that are kept
+# They come and go with Ready, and say nothing more.
+_DULL = frozenset({"Initialized", "ContainersReady", "PodReadyToStartContainers"})
+_GONE = "Deleted"
+
+Name = tuple[str, str, str]  # kind, namespace, name
+
+
+async def observe(world: World, victims: Iterable[Victim], emit: Emit) -> None:
+    """Tell what changes from now on, until cancelled.
+
+    In scope are the target's namespaces and nodes, and the victims with their owners and nodes. What
+    may not be watched is said once; the rest goes on.
+    """
+    scope, kinds = await _scope(world, list(victims))
+    digest = Digest(emit)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(digest.run())
+        for resource, namespace in _watches(scope, kinds):
+            changes = _Events(scope) if resource is EVENTS else _Conditions(scope)
+            group.create_task(_follow(world.kube, resource, namespace, changes, digest, emit))
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """What is told of."""
+
+    namespaces: frozenset[str]
+    named: frozenset[Name]
+    nodes: frozenset[str]
+    selector: Selector | None
+    seen_nodes: set[str] = field(default_factory=set)  # those that the selector found
+
+    def covers(self, obj: Object) -> bool:
+        meta = obj["metadata"]
+        if obj["kind"] != "Node":
+            return self.has(obj["kind"], meta.get("namespace") or "", meta["name"])
+        if self.selector is not None and self.selector.matches(meta.get("labels")):
+            self.seen_nodes.add(meta["name"])
+        return meta["name"] in self.nodes or meta["name"] in self.seen_nodes
+
+    def has(self, kind: str, namespace: str, name: str) -> bool:
+        if kind == "Node":
+            return name in self.nodes or name in self.seen_nodes
+        return namespace in self.namespaces or (kind, namespace, name) in self.named
+
+
+async def _scope(world: World, victims: list[Victim]) -> tuple[_Scope, set[Resource]]:
+    refs = [v.ref for v in victims]
+    for victim in [v for v in victims if v.role != "node"][:MOST_ASKED]:
+        try:
+            found = await world.kube.find(victim.ref)
+            refs += [Ref.of(owner) for owner in (await owners(world.kube, found) if found else [])]
+        except Unreachable:
+            break  # the kinds that everybody knows are watched anyway
+        except PlatformError:
+            continue
+    kinds: set[Resource] = set()
+    for api_version, kind in {(r.api_version, r.kind) for r in refs}:
+        try:
+            kinds.add(await world.kube.resource(api_version, kind))
+        except PlatformError:
+            continue
+    nodes = {v.node for v in victims if v.node} | {r.name for r in refs if r.kind == "Node"}
+    scope = _Scope(
+        namespaces=frozenset(world.namespaces),
+        named=frozenset((r.kind, r.namespace or "", r.name) for r in refs),
+        nodes=frozenset(nodes),
+        selector=Selector.parse(world.node_selector) if world.node_selector else None,
+    )
+    return scope, kinds
+
+
+def _watches(scope: _Scope, kinds: set[Resource]) -> Iterator[tuple[Resource, str | None]]:
+    namespaces = scope.namespaces | {namespace for _, namespace, _ in scope.named if namespace}
+    nodes = bool(scope.nodes or scope.selector)
+    if nodes:
+        yield NODES, None
+    for namespace in sorted(namespaces | ({"default"} if nodes else set())):  # where nodes' events are
+        yield EVENTS, namespace
+    for namespace in sorted(namespaces):
+        for resource in {PODS, *WORKLOADS, *(k for k in kinds if k.namespaced and k.kind != "ReplicaSet")}:
+            yield resource, namespace
+    for resource in kinds - {NODES}:
+        if not resource.namespaced:
+            yield resource, None
+
+
+async def _follow(
+    kube: Kube, resource: Resource, namespace: str | None, changes: Any, digest: Digest, emit: Emit
+) -> None:
+    """Tell the changes of one kind in one namespace."""
+    begun = False  # the first list is how things were
+    try:
+        async for kind, obj in kube.follow(resource, namespace):
+            if kind == "SYNCED":
+                begun = True
+                continue
+            obj.setdefault("kind", resource.kind)
+            for told in changes.of(kind, obj, begun):
+                digest.tell(told)
+    except ApiError as error:
+        emit(Warn(source="observe", message=f"{error}; the log will not tell of them"))
+
+
+class _Conditions:
+    """Remembers the conditions of objects, and finds what changed."""
+
+    def __init__(self, scope: _Scope) -> None:
+        self._scope = scope
+        self._known: dict[str, dict[str, str]] = {}  # by UID: status by condition
+
+    def of(self, kind: str, obj: Object, begun: bool) -> Iterator[ConditionChanged]:
+        if not self._scope.covers(obj):
+            return
+        uid, name = obj["metadata"]["uid"], _name(obj["kind"], obj["metadata"])
+        known = self._known.setdefault(uid, {})
+        if kind == "DELETED":
+            del self._known[uid]
+            yield ConditionChanged(object=name, condition=_GONE, status="True")
+            return
+        for condition, status, reason, message in _conditions(obj):
+            if begun and known.get(condition, _unsaid(condition, status)) != status:
+                yield ConditionChanged(
+                    object=name, condition=condition, status=status, reason=reason, message=message[:LONGEST]
+                )
+            known[condition] = status
+
+
+def _unsaid(condition: str, status: str) -> str:
+    """What a condition that is not there yet stands for: a new pod without Ready is not news."""
+    if condition == "Phase":
+        return status
+    return "True" if condition == "PodScheduled" else "False"
+
+
+def _conditions(obj: Object) -> Iterator[tuple[str, str, str, str]]:
+    """(type, status, reason, message) of an object's conditions, and of what should be one."""
+    status = obj.get("status") or {}
+    listed = status.get("conditions")
+    for entry in listed if isinstance(listed, list) else ():
+        if isinstance(entry, dict) and "type" in entry and entry["type"] not in _DULL:
+            reason, message = entry.get("reason") or "", entry.get("message") or ""
+            yield intern(str(entry["type"])), intern(str(entry.get("status"))), str(reason), str(message)
+    if obj["kind"] == "Pod":
+        if phase := status.get("phase"):
+            yield "Phase", intern(phase), status.get("reason") or "", status.get("message") or ""
+        yield "Terminating", str("deletionTimestamp" in obj["metadata"]), "", ""
+    if obj["kind"] == "Node":
+        yield "Unschedulable", str(bool(obj.get("spec", {}).get("unschedulable"))), "", ""
+
+
+class _Events:
+    """Remembers how often each Kubernetes event was counted, and finds the new ones."""
+
+    def __init__(self, scope: _Scope) -> None:
+        self._scope = scope
+        self._counts: dict[str, int] = {}  # by UID
+
+    def of(self, kind: str, event: Object, begun: bool) -> Iterator[ObjectEvent]:
+        about, uid = event.get("involvedObject") or {}, event["metadata"]["uid"]
+        if kind == "DELETED":
+            self._counts.pop(uid, None)
+            return
+        if not self._scope.has(about.get("kind", ""), about.get("namespace") or "", about.get("name", "")):
+            return
+        count = (event.get("series") or {}).get("count") or event.get("count") or 1
+        new = count - self._counts.get(uid, 0)
+        self._counts[uid] = count
+        if begun and new > 0:
+            yield ObjectEvent(
+                object=_name(about.get("kind", ""), about),
+                reason=event.get("reason") or "",
+                message=" ".join((event.get("message") or "").split())[:LONGEST],
+                level=event.get("type") or "Normal",
+                count=new,
+            )
+
+
+def _name(kind: str, meta: Object) -> str:
+    namespace = meta.get("namespace")
+    return f"{kind} {namespace}/{meta['name']}" if namespace else f"{kind} {meta['name']}"
