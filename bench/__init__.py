@@ -1,0 +1,1 @@
+"""How fast gameday is beside what people use today, measured side by side in one run."""
