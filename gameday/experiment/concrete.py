@@ -18,15 +18,17 @@ from gameday.experiment.model import AbortIf, Experiment, ExperimentSpec, Probe,
 def experiment_model(
     faults: Iterable[str] | None = None, probes: Iterable[str] | None = None
 ) -> type[Experiment]:
-    """The type of experiments that use these keys; all that are installed when None.
+    """The type of experiments that use these keys; all that can be used when None.
 
     Raises RegistryError when one of them can't be loaded.
     """
-    chosen_faults = registry.names(registry.FAULTS) if faults is None else faults
-    chosen_probes = registry.names(registry.PROBES) if probes is None else probes
-    fault_classes = tuple((key, registry.fault(key)) for key in sorted(set(chosen_faults)))
-    probe_classes = tuple((key, registry.probe(key)) for key in sorted(set(chosen_probes)))
+    fault_classes = _classes(registry.FAULTS, registry.faults() if faults is None else faults)
+    probe_classes = _classes(registry.PROBES, registry.probes() if probes is None else probes)
     return _build(fault_classes, probe_classes)
+
+
+def _classes(group: str, keys: Iterable[str]) -> tuple[tuple[str, type], ...]:
+    return tuple((key, registry.load(group, key)) for key in sorted(set(keys)))
 
 
 @cache
@@ -35,19 +37,22 @@ def _build(faults: tuple[tuple[str, type], ...], probes: tuple[tuple[str, type],
     abort_if = _keyed(AbortIf, probes)
     # A step holds steps: through Self directly, through `repeat` by name.
     steps: Any = ("list[Step]", _like(Repeat, "steps"))
-    repeat = create_model("Repeat", __base__=Repeat, __module__=__name__, steps=steps)
+    repeat = create_model("Repeat", __base__=Repeat, __module__=__name__, __doc__=Repeat.__doc__, steps=steps)
     step = _keyed(Step, faults, repeat=(repeat | None, _like(Step, "repeat")))
     repeat.model_rebuild(force=True, _types_namespace={"Step": step})
     step.model_rebuild(force=True)
     spec = create_model(
         "ExperimentSpec",
         __base__=ExperimentSpec,
+        __doc__=ExperimentSpec.__doc__,
         __module__=__name__,
         steady_state=(list[probe], _like(ExperimentSpec, "steady_state")),  # type: ignore[valid-type]
         abort_if=(list[abort_if], _like(ExperimentSpec, "abort_if")),  # type: ignore[valid-type]
         method=(list[step], _like(ExperimentSpec, "method")),  # type: ignore[valid-type]
     )
-    return create_model("Experiment", __base__=Experiment, __module__=__name__, spec=(spec, ...))
+    return create_model(
+        "Experiment", __base__=Experiment, __module__=__name__, __doc__=Experiment.__doc__, spec=(spec, ...)
+    )
 
 
 def _keyed(base: type[Any], classes: tuple[tuple[str, type], ...], **fields: Any) -> type[Any]:

@@ -21,13 +21,28 @@ class RegistryError(Exception):
 
 
 def faults() -> dict[str, type]:
-    """Every fault class by its key. Imports them all: for listings and the JSON Schema."""
-    return {key: load(FAULTS, key) for key in names(FAULTS)}
+    """Every fault class that can be used, by its key. Imports them all: for listings and the JSON Schema."""
+    return _usable(FAULTS)[0]
 
 
 def probes() -> dict[str, type]:
-    """Every probe class by its key. Imports them all."""
-    return {key: load(PROBES, key) for key in names(PROBES)}
+    """Every probe class that can be used, by its key. Imports them all."""
+    return _usable(PROBES)[0]
+
+
+def broken() -> tuple[str, ...]:
+    """What is installed but can't be used, one sentence each; a listing shows it beside the rest."""
+    return (*_usable(FAULTS)[1], *_usable(PROBES)[1])
+
+
+def _usable(group: str) -> tuple[dict[str, type], list[str]]:
+    usable, unusable = {}, []
+    for key in names(group):
+        try:
+            usable[key] = load(group, key)
+        except RegistryError as error:
+            unusable.append(str(error))
+    return usable, unusable
 
 
 def fault(key: str) -> type:

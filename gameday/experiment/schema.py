@@ -13,7 +13,7 @@ _TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{.*\}\}", "title": "Templ
 
 
 def json_schema() -> Schema:
-    """JSON Schema 2020-12, with every installed fault and probe. Raises RegistryError."""
+    """JSON Schema 2020-12, with every fault and probe that is installed and can be used."""
     model = experiment_model()
     raw = model.model_json_schema(by_alias=True)
     definitions = {name: _tidy(each) for name, each in raw.pop("$defs").items()}

@@ -73,7 +73,7 @@ class _Survey:
         self.bound(event, extent.height)
 
     def bound(self, event: yaml.Event, height: int) -> None:
-        if len(self.open) + height > DEEPEST:
+        if len(self.open) + height > DEEPEST + 2:  # the text itself and the value count too
             raise self.refused(event, f"nested more than {DEEPEST} deep")
         if self.open[-1].values > MOST_VALUES:
             whole = "with its aliases written out, this" if self.anchors else "this"

@@ -48,7 +48,10 @@ class _Sandbox(SandboxedEnvironment):
 
 
 def _environment() -> _Sandbox:
-    sandbox = _Sandbox(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    # Not optimized: folding constants while compiling would run what call_binop is there to see.
+    sandbox = _Sandbox(
+        optimized=False, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
     sandbox.globals.clear()
     sandbox.filters = {name: sandbox.filters[name] for name in _FILTERS}
     sandbox.tests = {name: sandbox.tests[name] for name in _TESTS}
@@ -98,8 +101,16 @@ def _check(template: nodes.Template, known: tuple[str, ...]) -> None:
             raise ValueError(
                 f"`{word}` is not for experiments; expected `{{{{ name }}}}`, simple sums and conditions"
             )
-        if isinstance(node, nodes.Filter) and (node.args or node.kwargs) and node.name != "default":
-            raise ValueError(f"the filter `{node.name}` takes no arguments here")
+        if isinstance(node, nodes.Filter | nodes.Test):
+            _check_named(node)
+
+
+def _check_named(node: nodes.Filter | nodes.Test) -> None:
+    known = _FILTERS if isinstance(node, nodes.Filter) else _TESTS
+    if node.name not in known:
+        raise ValueError(f"`{node.name}` is not for experiments; expected one of {', '.join(sorted(known))}")
+    if (node.args or node.kwargs) and node.name != "default":
+        raise ValueError(f"`{node.name}` takes no arguments here")
 
 
 def _compiled(expression: nodes.Expr) -> TemplateExpression:

@@ -51,6 +51,17 @@ class Tree:
         mark = mark_of.start_mark if mark_of is not None else None
         return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
+    def known(self, path: Path) -> Path:
+        """The parts of a path that are in the file."""
+        kept: list[str | int] = []
+        node = self.root
+        for part in path:
+            _, value = _child(node, part)
+            if value is not None or self.root is None:
+                kept.append(part)
+                node = value
+        return tuple(kept)
+
     def written(self, path: Path) -> str | None:
         """The text of a plain scalar exactly as written, before YAML made a boolean or a number of it."""
         node = self.root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Self, Union, get_args, get_origin
@@ -48,8 +49,10 @@ _BOUNDS: dict[str, Callable[[Context], str]] = {
 
 def report(tree: Tree, model: type[BaseModel], error: Mapping[str, Any]) -> None:
     """Put one of pydantic's errors into the tree's problems."""
-    path: Path = tuple(error["loc"])
     kind, context, found = error["type"], error.get("ctx", {}), error["input"]
+    path: Path = tuple(error["loc"])
+    # Pydantic also names what is not in the file: the choices of a union, a shorthand's key.
+    path = (*tree.known(path[:-1]), path[-1]) if kind == "missing" else tree.known(path)
     if kind == "missing":
         tree.report(path, f"is missing; expected {_about(model, path)}", at_key=True)
     elif kind == "extra_forbidden":
@@ -116,7 +119,7 @@ def _about(model: type[BaseModel], path: Path) -> str:
 
 
 def _sentence(text: str) -> str:
-    first = text.strip().partition("\n")[0].rstrip(".")
+    first = re.split(r"\.\s|\n", text.strip())[0].rstrip(".")
     return first[:1].lower() + first[1:] if first else "a value"
 
 
