@@ -72,24 +72,22 @@ def _check_conflicts(
     owner: Owner,
 ) -> None:
     """Raise 409 naming each field that another manager owns with another value."""
-    causes = []
+    causes, texts = [], []
     for other, theirs in sorted(owners.items()):
-        for path in sorted(applied & theirs, key=fieldsets.text):
-            if other != owner and fieldsets.value(live, path) != fieldsets.value(body, path):
-                using = f" using {resource.api_version}" if other[1] == "Update" else ""
-                message = f'conflict with "{other[0]}"{using}'
-                causes.append(
-                    {"reason": "FieldManagerConflict", "message": message, "field": fieldsets.text(path)}
-                )
+        if other == owner:
+            continue
+        differ = [p for p in applied & theirs if fieldsets.value(live, p) != fieldsets.value(body, p)]
+        names = sorted(map(fieldsets.text, differ))
+        who = f'"{other[0]}"' + (f" using {resource.api_version}" if other[1] == "Update" else "")
+        message = f"conflict with {who}"
+        causes += [{"reason": "FieldManagerConflict", "message": message, "field": n} for n in names]
+        if len(names) == 1:
+            texts.append(f"{message}: {names[0]}")
+        elif names:
+            texts.append("\n- ".join([f"conflicts with {who}:", *names]))
     if causes:
         noun = "conflict" if len(causes) == 1 else "conflicts"
-        first = causes[0]
-        listed = (
-            ": ".join((first["message"], first["field"]))
-            if len(causes) == 1
-            else "\n".join(f"- {c['message']}: {c['field']}" for c in causes)
-        )
-        message = f"Apply failed with {len(causes)} {noun}: {listed}"
+        message = f"Apply failed with {len(causes)} {noun}: " + "\n".join(texts)
         raise Refused(409, "Conflict", message, {"causes": causes})
 
 
@@ -98,5 +96,7 @@ def _drop(
 ) -> None:
     """Remove what this manager applied before and does not now, unless somebody else owns it too."""
     others = set().union(*(p for o, p in owners.items() if o != owner)) if len(owners) > 1 else set()
-    for path in sorted(owners.get(owner, set()) - applied - others, key=len, reverse=True):
-        fieldsets.remove(merged, path)
+    kept = {path[:n] for path in others | applied for n in range(1, len(path) + 1)}
+    for path in sorted(owners.get(owner, set()) - kept, key=len):  # an item of a list before its fields
+        if not fieldsets.is_key(path):
+            fieldsets.remove(merged, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gameday.sandbox.apiserver.rules import now
@@ -11,7 +12,7 @@ from gameday.sandbox.apiserver.store import Store, Stored
 Json = dict[str, Any]
 COLLECTION = ("policy", "poddisruptionbudgets")
 PODS = ("", "pods")
-_SCALES = {"Deployment", "ReplicaSet", "StatefulSet", "ReplicationController"}
+_EVICTION_SECONDS = 120  # that a granted eviction may take until its pod counts again
 
 
 def is_ready(pod: Json) -> bool:
@@ -41,13 +42,7 @@ def status(store: Store, budget: Json) -> Json:
         if requirements is not None and labels_match(requirements, s.object["metadata"].get("labels") or {})
     ]
     before = budget.get("status") or {}
-    # an eviction is on its way until its pod is seen to be deleted
-    going = {
-        p["metadata"]["name"]: (before.get("disruptedPods") or {})[p["metadata"]["name"]]
-        for p in pods
-        if p["metadata"]["name"] in (before.get("disruptedPods") or {})
-        and "deletionTimestamp" not in p["metadata"]
-    }
+    going = _going(before.get("disruptedPods") or {}, pods)
     healthy = sum(
         is_ready(p) and "deletionTimestamp" not in p["metadata"] and p["metadata"]["name"] not in going
         for p in pods
@@ -67,6 +62,13 @@ def status(store: Store, budget: Json) -> Json:
     return result | ({"disruptedPods": going} if going else {})
 
 
+def _going(disrupted: dict[str, str], pods: list[Json]) -> dict[str, str]:
+    """The pods whose eviction was granted and whose deletion is not seen yet."""
+    present = {p["metadata"]["name"] for p in pods if "deletionTimestamp" not in p["metadata"]}
+    oldest = datetime.now(UTC) - timedelta(seconds=_EVICTION_SECONDS)
+    return {n: t for n, t in disrupted.items() if n in present and datetime.fromisoformat(t) > oldest}
+
+
 def _wanted(store: Store, spec: Json, pods: list[Json]) -> tuple[int, int]:
     """(pods expected, pods that must stay healthy)."""
     least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
@@ -84,22 +86,25 @@ def _share(value: int | str, total: int) -> int:
 
 
 def _scale(store: Store, pods: list[Json]) -> int:
-    """The replicas that the pods' controllers want."""
-    owners = {
-        o["uid"]: o for p in pods for o in p["metadata"].get("ownerReferences") or () if o.get("controller")
-    }
-    total = 0
-    for uid, owner in owners.items():
-        where = store.by_uid.get(uid)
+    """The replicas that the pods' workloads want: a pod that is missing still counts."""
+    scales: dict[str, int] = {}
+    for pod in pods:
+        workload = _controller(store, pod)
+        above = _controller(store, workload) if workload else None  # a ReplicaSet's Deployment
+        workload = above or workload
+        if workload:
+            spec = workload.get("spec") or {}
+            scales[workload["metadata"]["uid"]] = int(spec.get("replicas", spec.get("parallelism", 1)))
+    return sum(scales.values())
+
+
+def _controller(store: Store, obj: Json) -> Json | None:
+    for owner in obj["metadata"].get("ownerReferences") or ():
+        where = store.by_uid.get(owner["uid"]) if owner.get("controller") else None
         found = store.get(*where) if where else None
-        spec = found.object.get("spec") or {} if found else {}
-        if owner["kind"] in _SCALES:
-            total += int(spec.get("replicas", 0))
-        elif owner["kind"] == "Job":
-            total += int(spec.get("parallelism", 0))
-        else:
-            total += int(spec.get("replicas", 0))
-    return total
+        if found:
+            return found.object
+    return None
 
 
 def _conditions(before: list[Json], allowed: int, generation: int) -> list[Json]:

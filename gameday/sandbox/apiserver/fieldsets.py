@@ -134,6 +134,11 @@ def _index(items: Any, step: str) -> int | None:
     return None
 
 
+def is_key(path: Path) -> bool:
+    """Whether a field is what its list item is known by: it goes with the item, never alone."""
+    return len(path) > 1 and path[-2].startswith("k:") and path[-1][2:] in json.loads(path[-2][2:])
+
+
 def remove(obj: Any, path: Path) -> None:
     """Take what is at a path away, in place along the path, and the objects it leaves empty."""
     *parents, last = path

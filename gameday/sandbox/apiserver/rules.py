@@ -19,6 +19,7 @@ _SUBDOMAIN_RULE = (
     "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
+_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _FREE_NAMES = {"roles", "rolebindings", "clusterroles", "clusterrolebindings"}
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
@@ -131,6 +132,11 @@ def check_metadata(resource: Resource, metadata: Json) -> None:
                 f'Invalid value: "{value}": a valid label must be an empty string or consist of alphanumeric'
             )
             causes.append(("FieldValueInvalid", message + " characters, '-', '_' or '.'", "metadata.labels"))
+    for where in ("labels", "annotations"):
+        for key in metadata.get(where) or {}:
+            if not _KEY.fullmatch(key.lower() if where == "annotations" else key):
+                message = f'Invalid value: "{key}": name part must consist of alphanumeric characters'
+                causes.append(("FieldValueInvalid", message + ", '-', '_' or '.'", f"metadata.{where}"))
     if causes:
         raise invalid(resource, name, causes)
 

@@ -15,11 +15,11 @@ from gameday.sandbox.apiserver.api import Api, LogReader
 from gameday.sandbox.apiserver.collector import Collector
 from gameday.sandbox.apiserver.control import Control
 from gameday.sandbox.apiserver.failures import Failures
-from gameday.sandbox.apiserver.objects import Objects, Write
+from gameday.sandbox.apiserver.objects import NAMESPACES, Objects, Write
 from gameday.sandbox.apiserver.resources import Catalogue
 from gameday.sandbox.apiserver.routes import Request, route
 from gameday.sandbox.apiserver.status import Refused, no_such_path, unauthorized
-from gameday.sandbox.apiserver.store import Store, encode
+from gameday.sandbox.apiserver.store import Event, Store, Where, encode
 from gameday.sandbox.apiserver.views import negotiate
 from gameday.sandbox.apiserver.watching import DEFAULT_SECONDS, Watch, error_line
 
@@ -65,8 +65,16 @@ class ApiServer:
         self._collector = Collector(self.objects)
         self._control = Control(self.failures, self.access, self.end_watches, self.forget_history)
         self.store.observers.append(lambda where, event: crds.observe(self.catalogue, where, event))
+        self.store.observers.append(self._furnish)
         for name in SPACES:
             self._create_namespace(name)
+
+    def _furnish(self, where: Where, event: Event) -> None:
+        """Give a new namespace its service account, which upstream's pods are not admitted without."""
+        if where[0] == NAMESPACES and event.kind == "ADDED":
+            accounts = self.catalogue.find("", "v1", "serviceaccounts")
+            assert accounts is not None
+            self.objects.create(accounts, where[2], {"metadata": {"name": "default"}}, Write())
 
     def _create_namespace(self, name: str) -> None:
         spaces = self.catalogue.find("", "v1", "namespaces")

@@ -1,0 +1,31 @@
+"""A namespace and a node of their own for the tests of the API's behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Ref
+from tests.platform.arrange import unique
+from tests.support.polling import eventually
+
+
+@pytest.fixture(scope="session")
+async def namespace(kube: Kube) -> AsyncIterator[str]:
+    """An empty namespace that pods are admitted to."""
+    name = unique("contract")
+    ref = Ref.of(await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+    await eventually(lambda: kube.find(Ref("v1", "ServiceAccount", "default", name)))
+    yield name
+    await kube.delete(ref)
+
+
+@pytest.fixture(scope="session")
+async def node(kube: Kube) -> AsyncIterator[str]:
+    """A node without a kubelet: what happens to its pods is up to the test."""
+    obj = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": unique("contract-node")}}
+    ref = Ref.of(await kube.create(obj))
+    yield ref.name
+    await kube.delete(ref)
