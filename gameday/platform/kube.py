@@ -47,6 +47,7 @@ class Kube:
         self._loader = loader
         self._discovered: dict[str, dict[str, Resource]] = {}
         self.context = context
+        self.manager = "gameday"  # who managedFields say made our changes
         self.patience = patience  # seconds that reads go on trying a server which does not answer
 
     @classmethod
@@ -412,7 +413,7 @@ class Kube:
         """Create an object. With `dry_run` the server validates it, strictly, and keeps nothing."""
         ref = Ref.of(obj)
         resource = await self.resource(ref.api_version, ref.kind)
-        query = {"fieldManager": "gameday", "fieldValidation": "Strict"} | (
+        query = {"fieldManager": self.manager, "fieldValidation": "Strict"} | (
             {"dryRun": "All"} if dry_run else {}
         )
         path = resource.path(ref.namespace)
@@ -421,7 +422,7 @@ class Kube:
 
     async def patch(self, ref: Ref, body: Any, kind: str = "json", *, subresource: str = "") -> Object:
         """Patch an object; `kind` is json, merge, strategic or apply."""
-        query: dict[str, Any] = {"fieldManager": "gameday"} | ({"force": "true"} if kind == "apply" else {})
+        query: dict[str, Any] = {"fieldManager": self.manager} | ({"force": "true"} if kind == "apply" else {})
         path = await self._path(ref, subresource)
         patched: Object = await self._json(
             "PATCH", path, verb="patch", what=str(ref), query=query, body=body, content_type=PATCH_TYPES[kind]

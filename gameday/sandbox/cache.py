@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable, Iterable
 
 from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object
+from gameday.platform.objects import Object, Ref
 
 Key = tuple[str, str]  # namespace ("" for what has none) and name
-Listener = Callable[[Object, Object | None], None]  # the object now and before; `gone(now)` tells a deletion
+Listener = Callable[
+    [Object | None, Object | None], None
+]  # now (None: it is gone) and before (None: it is new)
 SERVED_AGAIN = 2.0  # seconds between looks for a kind that the server doesn't serve yet (a CRD comes later)
 
 
@@ -78,12 +81,28 @@ class Cache:
         del self._kinds[kind][key]
         self._unindex(kind, key, old)
         for listener in self._listeners.get(kind, ()):
-            listener(old, None)
+            listener(None, old)
 
-    def has(self, obj: Object) -> bool:
-        """Whether exactly this object still exists: what a listener asks to tell a deletion."""
-        now = self._kinds.get(obj["kind"], {}).get(key_of(obj))
-        return now is not None and bool(now["metadata"]["uid"] == obj["metadata"]["uid"])
+    async def delete(self, obj: Object, *, grace: int | None = None) -> bool:
+        """Delete an object through the API, by its uid, and see that here at once; False if it is gone."""
+        ref = Ref.of(obj)
+        body: Object = {"preconditions": {"uid": ref.uid}}
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
+        path = (await self.kube.resource(ref.api_version, ref.kind)).path(ref.namespace, ref.name)
+        try:
+            answer = json.loads(
+                await self.kube.request("DELETE", path, verb="delete", what=str(ref), body=body)
+            )
+        except ApiError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        if answer.get("kind") != ref.kind or (grace == 0 and not answer["metadata"].get("finalizers")):
+            self.drop(obj)
+        else:
+            self.put(answer)
+        return True
 
     def _index(self, kind: str, key: Key, obj: Object) -> None:
         for uid in _owners(obj):
@@ -126,7 +145,7 @@ class Cache:
         """Wait until something holds that depends on these kinds alone; looked at again on each change."""
         changed = asyncio.Event()
 
-        def wake(_: Object, __: Object | None) -> None:
+        def wake(_: Object | None, __: Object | None) -> None:
             changed.set()
 
         watched = list(kinds)

@@ -46,9 +46,7 @@ def owner_reference(owner: Object) -> Object:
     }
 
 
-def new_condition(
-    obj: Object, kind: str, status: bool | str, reason: str = "", message: str = ""
-) -> Object:
+def new_condition(obj: Object, kind: str, status: bool | str, reason: str = "", message: str = "") -> Object:
     """A condition whose lastTransitionTime is kept when the status is as it was."""
     text = status if isinstance(status, str) else str(status)
     old = condition(obj, kind)
@@ -85,7 +83,9 @@ def tolerates(pod: Object, taint: Mapping[str, str]) -> Mapping[str, Any] | None
     """The first toleration of a pod that matches a taint."""
     for toleration in pod["spec"].get("tolerations") or ():
         key, effect = toleration.get("key"), toleration.get("effect")
-        same_value = toleration.get("operator") == "Exists" or toleration.get("value", "") == taint.get("value", "")
+        same_value = toleration.get("operator") == "Exists" or toleration.get("value", "") == taint.get(
+            "value", ""
+        )
         if (not key or key == taint["key"]) and (not effect or effect == taint["effect"]) and same_value:
             return dict(toleration)
     return None

@@ -20,7 +20,9 @@ class Recorder:
         self._kube = kube
         self._queue: asyncio.Queue[Object] = asyncio.Queue(WAITING)
 
-    def event(self, about: Object, component: str, reason: str, message: str, *, warning: bool = False) -> None:
+    def event(
+        self, about: Object, component: str, reason: str, message: str, *, warning: bool = False
+    ) -> None:
         """Say that something happened to an object."""
         if self._queue.full():
             return

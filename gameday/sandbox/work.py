@@ -20,7 +20,9 @@ class Work(Generic[K]):
     It must look at the state anew each time, since several additions of a key become one call.
     """
 
-    def __init__(self, name: str, reconcile: Callable[[K], Awaitable[float | None]], workers: int = 4) -> None:
+    def __init__(
+        self, name: str, reconcile: Callable[[K], Awaitable[float | None]], workers: int = 4
+    ) -> None:
         self.name = name
         self._reconcile = reconcile
         self._workers = workers
@@ -76,6 +78,9 @@ class Work(Generic[K]):
                 failures = self._failures[key] = self._failures.get(key, 0) + 1
                 wanted = min(FIRST_RETRY * 2 ** min(failures, 20), LAST_RETRY)
                 log.debug("%s %s: %s; again in %.2f s", self.name, key, error, wanted)
+            except Exception:  # an object that this code doesn't understand must not end the platform
+                log.exception("%s cannot handle %s", self.name, key)
+                wanted = LAST_RETRY
             finally:
                 self._busy.discard(key)
             if key in self._again:

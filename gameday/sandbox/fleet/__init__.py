@@ -1,0 +1,109 @@
+"""A simulated GPU fleet for any Kubernetes API: nodes, kubelets, Chaos Mesh, Argo CD, workloads' metrics.
+
+It talks to the API as the real components do, so the same code runs on the sandbox's own API server and
+on a real control plane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from gameday.platform.errors import ApiError
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Object
+from gameday.sandbox.cache import Cache
+from gameday.sandbox.fleet.argocd import Applications
+from gameday.sandbox.fleet.chaos import ChaosMesh
+from gameday.sandbox.fleet.kubelet import Kubelets
+from gameday.sandbox.fleet.nodes import Heartbeats, node_objects
+from gameday.sandbox.fleet.workloads import Meter
+from gameday.sandbox.manifests import CHAOS, chaos_crds, read
+from gameday.sandbox.recorder import Recorder
+
+FOLLOWED = {
+    "Node": "v1",
+    "Pod": "v1",
+    "Deployment": "apps/v1",
+    "Job": "batch/v1",
+    "PodDisruptionBudget": "policy/v1",
+    "Application": "argoproj.io/v1alpha1",
+    **dict.fromkeys([*CHAOS, "Schedule", "Workflow"], "chaos-mesh.org/v1alpha1"),
+}
+
+
+@dataclass(frozen=True)
+class FleetOptions:
+    """How large the fleet is and how it behaves. Times are in seconds."""
+
+    gpu_nodes: int = 8
+    cpu_nodes: int = 2
+    heartbeat: float = 10.0  # between a node's Lease renewals
+    longest_stop: float = 30.0  # a pod that takes its time to end gets no more than this
+    workloads: bool = True  # install the platform's workloads, not only the nodes
+
+
+@dataclass
+class Fleet:
+    """The fleet's parts, for whoever serves their metrics or switches them off."""
+
+    cache: Cache
+    recorder: Recorder
+    options: FleetOptions
+    kubelets: Kubelets = field(init=False)
+    heartbeats: Heartbeats = field(init=False)
+    chaos: ChaosMesh = field(init=False)
+    meter: Meter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kubelets = Kubelets(self.cache, self.recorder, self.options.longest_stop)
+        self.heartbeats = Heartbeats(self.cache, self.recorder, self.options.heartbeat)
+        self.chaos = ChaosMesh(self.cache, self.recorder)
+        self.meter = Meter(self.cache, self.kubelets)
+
+    def switch_node(self, name: str, *, on: bool) -> None:
+        """Take a node's power away, or give it back."""
+        self.heartbeats.switch(name, on=on)
+        self.kubelets.switch(name, on=on)
+        self.meter.touch()
+
+    async def install(self) -> None:
+        """Create what isn't there: CRDs, nodes, workloads."""
+        options = self.options
+        await create_all(self.cache.kube, [*chaos_crds(), *read("argocd")])
+        nodes = node_objects(options.gpu_nodes, options.cpu_nodes, options.heartbeat)
+        await create_all(self.cache.kube, nodes)
+        if options.workloads:
+            platform = read("platform")
+            await create_all(self.cache.kube, [o for o in platform if o["kind"] == "Namespace"])
+            await create_all(self.cache.kube, [o for o in platform if o["kind"] != "Namespace"])
+            await create_all(self.cache.kube, read("applications"))
+
+    async def run(self) -> None:
+        """Keep the fleet alive until cancelled. Somebody else keeps `cache` following FOLLOWED."""
+        await self.cache.synced(["Node", "Pod"])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.kubelets.run())
+            group.create_task(self.heartbeats.run())
+            group.create_task(self.chaos.run())
+            group.create_task(Applications(self.cache).run())
+
+
+async def create_all(kube: Kube, objects: list[Object]) -> None:
+    """Create objects side by side; one that is already there stays as it is."""
+    limit = asyncio.Semaphore(32)
+
+    async def one(obj: Object) -> None:
+        async with limit:
+            for patience in range(50):
+                try:
+                    await kube.create(obj)
+                    return
+                except ApiError as error:
+                    if error.reason == "AlreadyExists":
+                        return
+                    if error.status != 404 or patience == 49:  # 404: its CRD is not served yet
+                        raise
+                await asyncio.sleep(0.1)
+
+    await asyncio.gather(*(one(o) for o in objects))

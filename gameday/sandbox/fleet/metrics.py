@@ -1,0 +1,188 @@
+"""The fleet's metrics pages, one for each exporter that a real platform has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from gameday.platform.objects import Object, condition, gpus, is_finished
+from gameday.sandbox.cache import Cache
+from gameday.sandbox.facts import labels_of
+from gameday.sandbox.fleet.exposition import Family, line_of
+from gameday.sandbox.fleet.nodes import GPUS, MODEL, is_simulated
+from gameday.sandbox.fleet.state import INFERENCE, TRAINER, pods_of, serves
+from gameday.sandbox.fleet.workloads import BOUNDS, HISTORY, Meter
+
+STATES = ("true", "false", "unknown")
+NAMESPACES = ("inference", "training", "platform")  # whose pods are told one by one
+WORKLOADS = ("inference-gateway", "training", "job-queue-controller")  # jobs with a past
+PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
+
+
+class Pages:
+    """Builds the pages from the cache and from the meter, which whoever serves them has brought up to now."""
+
+    def __init__(self, cache: Cache, meter: Meter, lives: Callable[[str], bool]) -> None:
+        self._cache = cache
+        self._meter = meter
+        self._lives = lives
+
+    def jobs(self) -> dict[str, Callable[[], Iterator[Family]]]:
+        """By job name; all but the inference pods', which have a page each."""
+        return {
+            "kube-state-metrics": self._kube_state,
+            "dcgm-exporter": self._dcgm,
+            "inference-gateway": self._gateway,
+            "training": self._training,
+            "job-queue-controller": self._queue,
+        }
+
+    def inference_targets(self) -> list[Object]:
+        """The pods that Prometheus scrapes: as its own discovery, ready or not."""
+        return [p for p in pods_of(self._cache, INFERENCE) if not is_finished(p)]
+
+    def inference_pod(self, name: str) -> Iterator[Family] | None:
+        """One pod's page; None when nobody answers there."""
+        pod = self._cache.get("Pod", (INFERENCE[0], name))
+        if pod is None or not serves(pod, self._lives):
+            return None
+        text = "Requests that this replica answered."
+        total = Family("inference_replica_requests_total", "counter", text)
+        return iter([total.add(self._meter.by_pod.get(name, 0.0))])
+
+    def history(self, target: str) -> str:
+        """Samples of the workloads' steady state until now, as OpenMetrics, one for each second."""
+        jobs = self.jobs()
+        lines = []
+        end = time.time()
+        for past in range(int(HISTORY), 0, -1):
+            self._meter.advance(end - past)
+            for job in WORKLOADS:
+                labels = {"instance": target, "job": job}
+                samples = (s for family in jobs[job]() for s in family.samples)
+                lines += [f"{line_of((n, {**own, **labels}, v))} {end - past:.3f}" for n, own, v in samples]
+        return "\n".join([*lines, "# EOF", ""])
+
+    def _gateway(self) -> Iterator[Family]:
+        meter = self._meter
+        text = "From a request's arrival to its answer."
+        family = Family("inference_request_duration_seconds", "histogram", text)
+        family.histogram(BOUNDS, meter.latency.cumulative(), meter.latency.sum)
+        total = Family("inference_requests_total", "counter", "Requests by status code.")
+        for code, count in meter.codes.items():
+            total.add(count, code=code)
+        yield from (family, total)
+
+    def _training(self) -> Iterator[Family]:
+        meter = self._meter
+        yield Family("training_samples_total", "counter", "Samples trained on.").add(meter.samples)
+        yield Family(
+            "training_step", "gauge", "The step that training is at; back to a checkpoint after a loss."
+        ).add(float(int(meter.steps)))
+        ready = sum(condition(p, "Ready").get("status") == "True" for p in pods_of(self._cache, TRAINER))
+        yield Family("training_workers_ready", "gauge", "Workers that are Ready.").add(ready)
+
+    def _queue(self) -> Iterator[Family]:
+        meter = self._meter
+        yield Family("job_queue_depth", "gauge", "Jobs that wait for admission.").add(round(meter.depth, 3))
+        yield Family("job_queue_admitted_total", "counter", "Jobs admitted.").add(meter.admitted)
+
+    # -- GPUs ----------------------------------------------------------------------------------
+
+    def _dcgm(self) -> Iterator[Family]:
+        busy = Family("DCGM_FI_DEV_GPU_UTIL", "gauge", "GPU utilization (in %).")
+        power = Family("DCGM_FI_DEV_POWER_USAGE", "gauge", "Power draw (in W).")
+        heat = Family("DCGM_FI_DEV_GPU_TEMP", "gauge", "GPU temperature (in C).")
+        memory = Family("DCGM_FI_DEV_FB_USED", "gauge", "Framebuffer memory used (in MiB).")
+        errors = Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "Value of the last XID error encountered.")
+        training = self._meter.training > 0
+        for node in self._cache.all("Node"):
+            name = node["metadata"]["name"]
+            if not is_simulated(node) or not gpus(node) or not self._lives(name):
+                continue
+            holders = self._holders(name)
+            for index in range(GPUS):
+                holder = holders[index] if index < len(holders) else None
+                use = _utilisation(holder, training)
+                labels = {"gpu": str(index), "UUID": f"GPU-{name}-{index}", "device": f"nvidia{index}"}
+                labels |= {"modelName": MODEL, "node": name}
+                if holder is not None:
+                    labels |= {
+                        k: holder["metadata"][v] for k, v in (("namespace", "namespace"), ("pod", "name"))
+                    }
+                busy.add(use, **labels)
+                power.add(90 + 5.6 * use, **labels)
+                heat.add(31 + 0.38 * use, **labels)
+                memory.add(68000 if holder is not None else 0, **labels)
+                errors.add(0, **labels)
+        yield from (busy, power, heat, memory, errors)
+
+    def _holders(self, node: str) -> list[Object]:
+        """The pod on each GPU of a node, from the first one on."""
+        pods = [p for p in self._cache.pods_on(node) if not is_finished(p) and gpus(p)]
+        pods.sort(key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]))
+        return [p for p in pods for _ in range(gpus(p))]
+
+    # -- the cluster's state -------------------------------------------------------------------
+
+    def _kube_state(self) -> Iterator[Family]:
+        yield from self._pods()
+        yield from self._nodes()
+        wanted = Family("kube_deployment_spec_replicas", "gauge", "Replicas asked for.")
+        available = Family("kube_deployment_status_replicas_available", "gauge", "Replicas available.")
+        for each in self._cache.all("Deployment"):
+            labels = _named(each, "deployment")
+            wanted.add(each["spec"].get("replicas", 1), **labels)
+            available.add((each.get("status") or {}).get("availableReplicas", 0), **labels)
+        yield from (wanted, available)
+        allowed = "kube_poddisruptionbudget_status_pod_disruptions_allowed"
+        family = Family(allowed, "gauge", "Disruptions allowed at the moment.")
+        for each in self._cache.all("PodDisruptionBudget"):
+            family.add(
+                (each.get("status") or {}).get("disruptionsAllowed", 0), **_named(each, "poddisruptionbudget")
+            )
+        yield family
+
+    def _pods(self) -> Iterator[Family]:
+        ready = Family("kube_pod_status_ready", "gauge", "Whether a pod is Ready.")
+        phase = Family("kube_pod_status_phase", "gauge", "The pod's phase.")
+        for namespace in NAMESPACES:
+            for pod in self._cache.all("Pod", namespace):
+                labels = _named(pod, "pod") | {"node": pod["spec"].get("nodeName", "")}
+                state = condition(pod, "Ready").get("status", "False").lower()
+                for each in STATES:
+                    ready.add(state == each, **labels, condition=each)
+                now = (pod.get("status") or {}).get("phase", "Pending")
+                for each in PHASES:
+                    phase.add(now == each, **labels, phase=each)
+        yield from (ready, phase)
+
+    def _nodes(self) -> Iterator[Family]:
+        cordoned = Family("kube_node_spec_unschedulable", "gauge", "Whether a node is cordoned.")
+        conditions = Family("kube_node_status_condition", "gauge", "A node's conditions.")
+        info = Family("kube_node_labels", "gauge", "A node's zone.")
+        for node in self._cache.all("Node"):
+            name = node["metadata"]["name"]
+            cordoned.add(bool(node["spec"].get("unschedulable")), node=name)
+            info.add(1, node=name, label_topology_kubernetes_io_zone=_zone(node))
+            for entry in (node.get("status") or {}).get("conditions") or ():
+                for each in STATES:
+                    same = entry["status"].lower() == each
+                    conditions.add(same, node=name, condition=entry["type"], status=each)
+        yield from (cordoned, conditions, info)
+
+
+def _utilisation(holder: Object | None, training: bool) -> float:
+    if holder is None or condition(holder, "Ready").get("status") != "True":
+        return 0.0
+    if labels_of(holder).get("app") == TRAINER[1]:
+        return 97.0 if training else 0.0
+    return 55.0
+
+
+def _zone(node: Object) -> str:
+    return labels_of(node).get("topology.kubernetes.io/zone", "")
+
+
+def _named(obj: Object, kind: str) -> dict[str, str]:
+    return {"namespace": obj["metadata"]["namespace"], kind: obj["metadata"]["name"]}

@@ -1,0 +1,172 @@
+"""Brings a whole platform up in this process, tells when it is ready, and takes it down again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Object, is_ready, is_true
+from gameday.sandbox.apiserver import ApiServer, write_kubeconfig
+from gameday.sandbox.cache import Cache
+from gameday.sandbox.controllers import FOLLOWED as BY_CONTROLLERS
+from gameday.sandbox.controllers import run_controllers
+from gameday.sandbox.fleet import FOLLOWED as BY_FLEET
+from gameday.sandbox.fleet import Fleet, FleetOptions
+from gameday.sandbox.prometheus import Prometheus
+from gameday.sandbox.recorder import Recorder
+from gameday.sandbox.web import Switch, Web
+
+FEWEST_NODES = 4  # GPU nodes that the workloads fit on
+BEATS_A_SECOND = 150  # heartbeats that a large fleet sends at most
+CONTEXT = "gameday-sandbox"
+READY_WITHIN = 90.0  # seconds
+MEASURED = (
+    "rate(training_samples_total[10s]) > 0",
+    "histogram_quantile(0.99, sum by (le) (rate(inference_request_duration_seconds_bucket[10s]))) > 0",
+    'count(up{job="inference"} == 1) >= 12',
+    'kube_node_spec_unschedulable{node="gpu-0"} >= 0',
+)
+
+
+class NotReady(Exception):
+    """The platform did not come up; the text says what is missing."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to bring up. Without a kubeconfig, an embedded API server and its controllers too."""
+
+    directory: Path
+    nodes: int = 8
+    kubeconfig: Path | None = None
+    context: str | None = None
+    prometheus: bool = True
+    workloads: bool = True
+
+
+@asynccontextmanager
+async def platform(options: Options, say: Callable[[str], None]) -> AsyncIterator[Object]:
+    """A running platform, described as in the JSON line. Raises NotReady, PrometheusError, PlatformError."""
+    started = time.monotonic()
+    options.directory.mkdir(parents=True, exist_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        embedded = options.kubeconfig is None
+        server = ApiServer() if embedded else None
+        kubeconfig = options.kubeconfig or options.directory / "kubeconfig"
+        if server is not None:
+            say("starting the API server")
+            write_kubeconfig(kubeconfig, await server.start(), CONTEXT)
+            stack.push_async_callback(server.stop)
+        kube = await stack.enter_async_context(await Kube.connect(kubeconfig, options.context))
+        kube.manager = "sandbox"
+        fleet = _fleet(kube, options, embedded)
+        web = Web(fleet)
+        await web.start()
+        stack.push_async_callback(web.stop)
+        prometheus = Prometheus(options.directory / "prometheus", web.address, web.pages.jobs())
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        running = [tasks.create_task(_run(fleet, embedded))]
+        stack.callback(lambda: [task.cancel() for task in running])
+        if server is not None:
+            web.switches["api"] = _api_switch(server, kube.server)
+        starting = None
+        if options.prometheus:
+            web.switches["prometheus"] = lambda on: prometheus.start() if on else prometheus.stop()
+            stack.push_async_callback(prometheus.stop)
+            starting = tasks.create_task(_start(prometheus, web))
+        async with asyncio.timeout(READY_WITHIN):
+            await _until_ready(fleet, options, say)
+            web.live = True
+            fleet.meter.go_live()
+            if starting is not None:
+                say("waiting for the first measurements")
+                await starting
+                await _until_measured(prometheus, options)
+        say(f"ready after {time.monotonic() - started:.1f} s")
+        yield {
+            "kubeconfig": str(kubeconfig),
+            "context": kube.context,
+            "api": kube.server,
+            "prometheus": prometheus.url if options.prometheus else "",
+            "metrics": f"http://{web.address}/metrics",
+            "control": f"http://{web.address}/control",
+            "directory": str(options.directory),
+        }
+
+
+def _fleet(kube: Kube, options: Options, embedded: bool) -> Fleet:
+    nodes = options.nodes + 2
+    heartbeat = max(2.0 if embedded else 10.0, nodes / BEATS_A_SECOND)
+    cache = Cache(kube)
+    settings = FleetOptions(gpu_nodes=options.nodes, heartbeat=heartbeat, workloads=options.workloads)
+    return Fleet(cache, Recorder(kube), settings)
+
+
+async def _run(fleet: Fleet, embedded: bool) -> None:
+    followed = BY_FLEET | (BY_CONTROLLERS if embedded else {})
+    async with asyncio.TaskGroup() as group:
+        for kind, api_version in followed.items():
+            group.create_task(fleet.cache.follow(api_version, kind))
+        group.create_task(fleet.recorder.run())
+        if embedded:
+            grace = 4 * fleet.options.heartbeat
+            group.create_task(run_controllers(fleet.cache, fleet.recorder, grace))
+        group.create_task(fleet.run())
+        await fleet.install()
+
+
+async def _start(prometheus: Prometheus, web: Web) -> None:
+    await prometheus.backfill(web.pages.history(web.address))
+    await prometheus.start()
+
+
+def _api_switch(server: ApiServer, url: str) -> Switch:
+    host, _, port = url.removeprefix("http://").partition(":")
+
+    async def switch(on: bool) -> None:
+        if on:
+            await server.start(host, int(port))
+        else:
+            await server.stop()
+
+    return switch
+
+
+async def _until_ready(fleet: Fleet, options: Options, say: Callable[[str], None]) -> None:
+    """Every node, and every workload's pods, Ready."""
+    cache = fleet.cache
+    say(f"waiting for {fleet.options.gpu_nodes + fleet.options.cpu_nodes} nodes")
+    names = [f"gpu-{i}" for i in range(options.nodes)]
+    await cache.until(["Node"], lambda: all(is_ready(cache.get("Node", ("", n)) or _NOTHING) for n in names))
+    if not options.workloads:
+        return
+    say("waiting for the workloads")
+    await cache.until(["Deployment", "Pod", "Job"], lambda: _workloads_ready(cache))
+
+
+_NOTHING: Object = {"metadata": {}}
+
+
+def _workloads_ready(cache: Cache) -> bool:
+    for key in (("inference", "inference"), ("platform", "job-queue-controller")):
+        deployment = cache.get("Deployment", key)
+        if deployment is None or not is_true(deployment, "Available"):
+            return False
+        if deployment["status"].get("availableReplicas") != deployment["spec"]["replicas"]:
+            return False
+    workers = [p for p in cache.all("Pod", "training") if is_ready(p)]
+    daemons = [p for p in cache.all("Pod", "chaos-mesh") if is_ready(p)]
+    return len(workers) >= 4 and len(daemons) >= len(cache.all("Node"))
+
+
+async def _until_measured(prometheus: Prometheus, options: Options) -> None:
+    """Every rule evaluated over data that are there."""
+    for expression in MEASURED if options.workloads else MEASURED[-1:]:
+        while not await prometheus.query(expression):  # noqa: ASYNC110 - nobody tells when it has scraped
+            await asyncio.sleep(0.1)
