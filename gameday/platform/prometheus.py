@@ -158,7 +158,7 @@ class Prometheus:
             raise RuntimeError("a Prometheus is used in `async with`")
         seconds = timeout or self.timeout
         if form is not None:
-            form = form | {"timeout": f"{seconds:.3f}s"}  # the server need not go on after we gave up
+            form = form | {"timeout": f"{round(seconds * 1000)}ms"}  # the server need not go on after we gave up
         limits = aiohttp.ClientTimeout(total=seconds)
         url = self._base.joinpath(path.partition("?")[0]).with_query(path.partition("?")[2])
         method = "GET" if form is None else "POST"
