@@ -36,10 +36,10 @@ def _build(faults: tuple[tuple[str, type], ...], probes: tuple[tuple[str, type],
     probe = _keyed(Probe, probes)
     abort_if = _keyed(AbortIf, probes)
     # A step holds steps: through Self directly, through `repeat` by name.
-    steps: Any = ("list[Step]", _like(Repeat, "steps"))
+    steps: Any = ("list[ConcreteStep]", _like(Repeat, "steps"))
     repeat = create_model("Repeat", __base__=Repeat, __module__=__name__, __doc__=Repeat.__doc__, steps=steps)
     step = _keyed(Step, faults, repeat=(repeat | None, _like(Step, "repeat")))
-    repeat.model_rebuild(force=True, _types_namespace={"Step": step})
+    repeat.model_rebuild(force=True, _types_namespace={"ConcreteStep": step})
     step.model_rebuild(force=True)
     spec = create_model(
         "ExperimentSpec",

@@ -67,7 +67,9 @@ class Spec(BaseModel):
     `prometheus: {query: up}`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, defer_build=True
+    )
 
     @classmethod
     def shorthand(cls) -> str | None:
@@ -183,8 +185,12 @@ class Check(Keyed):
     match: Literal["all", "any"] = Field(
         "all", description="Whether all of several values must hold, or one is enough."
     )
-    interval: Annotated[Duration, at_least(0.5)] = Field(5.0, description="Time between measurements.")
-    timeout: PositiveDuration = Field(3.0, description="How long one measurement may take.")
+    interval: Annotated[Duration, at_least(0.5)] = Field(
+        "5s", validate_default=True, description="Time between measurements."
+    )
+    timeout: PositiveDuration = Field(
+        "3s", validate_default=True, description="How long one measurement may take."
+    )
 
 
 class Probe(Check):
@@ -201,7 +207,9 @@ class AbortIf(Check):
     """A condition that ends the run at once and restores everything."""
 
     name: Text = Field("", description="A name for reports; its text when left out.")
-    for_: Duration = Field(0.0, alias="for", description="How long it must hold without a break.")
+    for_: Duration = Field(
+        "0s", validate_default=True, alias="for", description="How long it must hold without a break."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -258,7 +266,9 @@ class Recovery(Spec):
     """The objective for coming back."""
 
     within: PositiveDuration = Field(
-        300.0, description="Steady state must be back this soon after the last fault is out."
+        "5m",
+        validate_default=True,
+        description="Steady state must be back this soon after the last fault is out.",
     )
 
 

@@ -22,7 +22,7 @@ def json_schema() -> Schema:
         "title": "gameday experiment",
         "description": raw["description"],
         "type": "object",
-        "properties": {name: _tidy(_untitled(each)) for name, each in raw["properties"].items()},
+        "properties": {name: _untitled(_tidy(each)) for name, each in raw["properties"].items()},
         "required": raw["required"],
         "additionalProperties": False,
         "$defs": definitions,
@@ -41,9 +41,9 @@ def _tidy(schema: Any) -> Any:
     """Without null (a key is there or not) and made-up titles; with templates where they may stand."""
     if not isinstance(schema, dict):
         return schema
-    tidied = {key: value for key, value in schema.items() if not (key == "default" and value is None)}
+    tidied = {key: value for key, value in schema.items() if key != "default" or value not in (None, "")}
     if "properties" in tidied:
-        tidied["properties"] = {name: _tidy(_untitled(each)) for name, each in schema["properties"].items()}
+        tidied["properties"] = {name: _untitled(_tidy(each)) for name, each in schema["properties"].items()}
     for key in ("items", "additionalProperties"):
         if key in tidied:
             tidied[key] = _tidy(schema[key])

@@ -59,13 +59,13 @@ def test_steps_within_steps(write: Write) -> None:
         - wait: 1s
         - sequence:
             - {acmeBreak: {nodes: {names: [a]}}, name: mine}
-            - repeat: {times: 3, steps: [{wait: 1s}]}
+            - repeat: {times: 3, steps: [{wait: 1s}, {acmeBreak: {nodes: {names: [a]}}}]}
 """
     method = load(write((STEP, nested))).experiment.spec.method
     inner = method[1].steps[1].steps
     assert [each.name for each in (*method, *method[1].steps, *inner, *inner[1].steps)] == [
         *("2.1 wait", "2 parallel", "step 2.1 wait", "2.2 sequence"),
-        *("mine", "2.2.2 repeat", "2.2.2.1 wait"),
+        *("mine", "2.2.2 repeat", "2.2.2.1 wait", "2.2.2.2 acmeBreak"),
     ]
     assert inner[1].kind == "repeat"
     assert inner[1].spec.times == 3

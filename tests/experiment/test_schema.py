@@ -69,6 +69,7 @@ def test_every_key_is_explained(validator: jsonschema.Draft202012Validator) -> N
         if not value.get("description") and "$ref" not in value
     ]
     assert unexplained == []
+    assert {"Step", "Repeat", "Probe", "AbortIf"} <= validator.schema["$defs"].keys()
 
 
 @pytest.mark.usefixtures("library_only")
