@@ -1,10 +1,11 @@
-"""From a log to a retrospective: the one place where the parts are put together, and the verdict explained."""
+"""From a log to a retrospective: where the parts are put together, and the verdict is explained."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 from gameday import events as ev
 from gameday.masking import MASK, mask, mask_text
@@ -29,7 +30,7 @@ def analyse(events: Iterable[ev.Event]) -> Retrospective:
         run=run,
         verdict=verdict,
         why=why,
-        hypothesis=hypothesis.table(story, faults, queries, recovery),
+        hypothesis=hypothesis.table(story, faults, queries),
         phases=tracks.phases(story),
         faults=faults,
         probes=tracks.probes(story),
@@ -127,20 +128,24 @@ def _holes(query: Query, story: Story) -> tuple[Hole, ...]:
     A series that begins late or ends early is no hole: pods come and go.
     """
     declared = [g for g in story.all(ev.Gap) if g.query == query.id]
-    holes = [
-        Hole(g.start, g.end, mask_text(g.reason), g.seq)
-        for g in declared
-        if not any(g.start + query.step <= t <= g.end - query.step for s in query.series for t in s.times)
-    ]
+    holes = [hole for g in declared for hole in _unfilled(g, query)]
     if len(query.series) == 1:
         series = query.series[0]
         ranges = list(stretches(series, query.step))
-        for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False):
+        for (_, end), (start, _) in pairwise(ranges):
             left, right = series.times[end - 1], series.times[start]
             told = any(g.start < right and g.end > left for g in declared)
             if right - left > HOLE * query.step and not told:
                 holes.append(Hole(left, right, "no samples, and nothing in the log says why"))
     return tuple(sorted(holes, key=lambda h: h.start))
+
+
+def _unfilled(gap: ev.Gap, query: Query) -> Iterator[Hole]:
+    """What is left of a gap after the samples that were had later."""
+    inside = sorted({t for s in query.series for t in s.times if gap.start < t < gap.end})
+    for left, right in pairwise([gap.start, *inside, gap.end]):
+        if right - left > (HOLE * query.step if inside else 0):
+            yield Hole(left, right, mask_text(gap.reason), gap.seq)
 
 
 def _again(retro: Retrospective) -> tuple[str, ...]:

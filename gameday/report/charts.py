@@ -75,7 +75,7 @@ def chart(retro: Retrospective, query: Query, points: int = POINTS) -> Chart:
     """One query with the fault windows, alerts, gaps and bounds that belong to it."""
     moving = sorted(query.series, key=spread, reverse=True)[:DRAWN]
     lines = tuple(_line(s, query, retro.run.started, points, i) for i, s in enumerate(moving))
-    bounds = [
+    bounds: list[dict[str, Any]] = [
         {"x": _ms(retro, b.start), "x2": _ms(retro, b.end), "y": y, "label": wording.figure(y, query.unit)}
         for b in query.limits
         for y in (b.low, b.high)
@@ -120,7 +120,7 @@ def windows(retro: Retrospective) -> list[dict[str, Any]]:
 
 def alerts(retro: Retrospective) -> list[dict[str, Any]]:
     """The first firing of each alert; names are written only while there is room for them."""
-    first = {}
+    first: dict[str, float] = {}
     for track in retro.alerts:
         for span in track.spans:
             if span.state == "firing":
@@ -158,7 +158,7 @@ def _domain(lines: Sequence[Line], bounds: Sequence[float]) -> tuple[float, floa
             low, high = min(low, y), max(high, y)
     if low >= 0 and low < high * 0.6:
         low = 0.0
-    pad = (high - low or abs(high) or 1.0) * 0.06
+    pad = (high - low or abs(high) or 1.0) * 0.09
     return (low if low == 0 else low - pad), high + pad
 
 
@@ -233,28 +233,36 @@ def vega_lite_version() -> str:
 
 @functools.cache
 def specification() -> dict[str, Any]:
-    """The chart: faults shaded, gaps hatched, alerts and bounds ruled, curves on top. Data and params are named."""
+    """The chart: faults shaded, gaps grey, alerts and bounds ruled, curves on top; its data is named."""
     import altair as alt
 
     time = alt.Scale(type="utc", domainMin=alt.expr("x0"), domainMax=alt.expr("x1"), nice=False)
     clock = alt.Axis(labelExpr=_CLOCK, grid=False, tickCount=8, labelFlush=False)
     value = alt.Scale(domainMin=alt.expr("y0"), domainMax=alt.expr("y1"), zero=False, nice=False)
-    figures = alt.Axis(labelExpr="format(datum.value * factor, ',.3~g') + suffix", tickCount=5, minExtent=64)
+    figures = alt.Axis(labelExpr="format(datum.value * factor, ',.3~r') + suffix", tickCount=5, minExtent=64)
     x, end, moment = (alt.X(f"{name}:T", title=None, scale=time, axis=clock) for name in ("x", "x2", "t"))
     y, ruled = (alt.Y(f"{name}:Q", title=None, scale=value, axis=figures) for name in ("v", "y"))
-    top = alt.value(0)
+    top, stagger = alt.value(0), alt.expr("-3 - 13 * datum.row")
+    colours = alt.Scale(domain=list(range(COLOURED + 1)), range=_COLOURS)
     band = alt.Chart(alt.NamedData("windows"))
     layers = [
         band.mark_rect(color="var(--fault)", opacity=0.1, clip=True).encode(x=x, x2="x2:T"),
         band.mark_rule(color="var(--fault)", opacity=0.5, clip=True).encode(x=x),
-        band.mark_text(color="var(--fault)", align="left", baseline="top", dx=5, dy=4, limit=170, clip=True)
-        .encode(x=x, y=top, text="label:N"),
+        band.mark_text(
+            color="var(--fault)",
+            align="left",
+            baseline="bottom",
+            dy=-4,
+            limit=200,
+            x=alt.expr("clamp(scale('x', datum.x), 0, width)"),
+            opacity=alt.expr("datum.x2 < x0 || datum.x > x1 ? 0 : 1"),
+        ).encode(y=top, text="label:N"),
         alt.Chart(alt.NamedData("gaps")).mark_rect(color="var(--muted)", opacity=0.16, clip=True)
         .encode(x=x, x2="x2:T"),
         alt.Chart(alt.NamedData("alerts")).mark_rule(color="var(--alert)", strokeDash=[2, 3], clip=True)
         .encode(x=x),
         alt.Chart(alt.NamedData("alerts"))
-        .mark_text(color="var(--alert)", align="left", baseline="bottom", dx=4, dy=alt.expr("-3 - 13 * datum.row"))
+        .mark_text(color="var(--alert)", align="left", baseline="bottom", dx=4, dy=stagger)
         .encode(x=x, y=alt.value(alt.expr("height")), text="label:N"),
         alt.Chart(alt.NamedData("bounds")).mark_rule(color="var(--bound)", strokeWidth=1.5, clip=True)
         .encode(x=x, x2="x2:T", y=ruled),
@@ -266,7 +274,7 @@ def specification() -> dict[str, Any]:
             x=moment,
             y=y,
             detail="s:N",
-            color=alt.Color("c:O", legend=None, scale=alt.Scale(domain=list(range(COLOURED + 1)), range=_COLOURS)),
+            color=alt.Color("c:O", legend=None, scale=colours),
         ),
     ]  # fmt: skip
     params = [alt.param(name=name, value=0) for name in ("x0", "x1", "y0", "y1", "factor")]

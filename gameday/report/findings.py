@@ -160,11 +160,7 @@ def budget_blocked(r: Retrospective, story: Story) -> Iterator[Finding]:
     """Drains that waited: the progress and fault messages name the budget (PodDisruptionBudget, 429)."""
     told = [(e.seq, e.message) for e in story.all(ev.Progress)]
     told += [(e.seq, e.message) for e in story.all(ev.Fault)]
-    blocked = [
-        (seq, m)
-        for seq, m in told
-        if "budget" in m.lower() and any(w in m.lower() for w in ("block", "wait", "refus"))
-    ]
+    blocked = [(seq, m) for seq, m in told if "budget" in m.lower()]
     if blocked:
         messages = tuple(dict.fromkeys(mask_text(m) for _, m in blocked))
         yield Finding(
@@ -221,7 +217,8 @@ def kubernetes_warnings(r: Retrospective, story: Story) -> Iterator[Finding]:
             seen.setdefault(e.reason, []).append(e)
     for reason, found in seen.items():
         objects = list(dict.fromkeys(e.object for e in found))
-        title = f"Kubernetes warned “{reason}” {plural(sum(max(1, e.count) for e in found), 'time')} about {join(objects, 2)}"
+        times = plural(sum(max(1, e.count) for e in found), "time")
+        title = f"Kubernetes warned “{reason}” {times} about {join(objects, 2)}"
         yield Finding(
             "kubernetes-warning",
             "notice",

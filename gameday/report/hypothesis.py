@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from gameday import events as ev
 from gameday.masking import mask_text
 from gameday.report import wording
-from gameday.report.model import FaultWindow, Hypothesis, Limit, Query, Reading, Recovery
+from gameday.report.model import FaultWindow, Hypothesis, Limit, Query, Reading
 from gameday.report.reading import Story
 from gameday.report.tracks import in_force
 
@@ -17,10 +19,7 @@ _OF_PROBE = {"name", "is", "during", "match", "interval", "timeout"}
 
 
 def table(
-    story: Story,
-    faults: tuple[FaultWindow, ...],
-    queries: tuple[Query, ...],
-    recovery: tuple[Recovery, ...],
+    story: Story, faults: tuple[FaultWindow, ...], queries: tuple[Query, ...]
 ) -> tuple[Hypothesis, ...]:
     """One row per steady-state probe of the experiment, and of the log where the experiment is missing."""
     asked: dict[str, list[ev.Probed]] = {}
@@ -29,10 +28,9 @@ def table(
             asked.setdefault(probed.probe, []).append(probed)
     stated = {str(p.get("name", "")): p for p in story.listed("steadyState")}
     windows = in_force(faults, story.end)
-    back = _recovering(faults, recovery, story.end)
     curves = {q.name: q for q in queries if q.purpose == "steady-state"}
     return tuple(
-        _row(name, stated.get(name, {}), asked.get(name, []), curves.get(name), windows, back)
+        _row(name, stated.get(name, {}), asked.get(name, []), curves.get(name), windows)
         for name in dict.fromkeys([*stated, *asked])
     )
 
@@ -43,17 +41,19 @@ def _row(
     asked: list[ev.Probed],
     curve: Query | None,
     windows: Intervals,
-    recovering: Callable[[float], bool],
 ) -> Hypothesis:
-    """A probe that is broken while the system recovers is judged by its recovery, not here."""
+    """Judged as the engine judges: while a fault is in, and at either end of the run.
+
+    What is broken while the system recovers is told by the recovery; a probe that could not be asked says
+    nothing about the system.
+    """
     first, last = (windows[0][0], windows[-1][1]) if windows else (float("inf"), float("inf"))
     before = [p for p in asked if p.at <= first and not p.during]
     during = [p for p in asked if (p.during or inside(p.at, windows)) and p not in before]
     after = [p for p in asked if p.at >= last and not p.during]
     judged = [p for p in asked if not p.ignored]
-    broken = [p for p in judged if p.state != "holds" and not (recovering(p.at) and not p.during)]
-    if after and after[-1].state != "holds" and after[-1] not in broken:
-        broken.append(after[-1])
+    ends = [p for p in (*before[-1:], *after[-1:]) if p.state != "holds"]
+    broken = [p for p in judged if p.state in ("broken", "no-data") and (p.during or p in ends)]
     expected = str(stated.get("is", "")) or next((p.expected for p in asked if not p.during), "")
     return Hypothesis(
         probe=name,
@@ -70,19 +70,6 @@ def _row(
         broke=_worst([_reading(p) for p in broken]),
         seqs=tuple(p.seq for p in broken),
     )
-
-
-def _recovering(
-    faults: tuple[FaultWindow, ...], recovery: tuple[Recovery, ...], end: float
-) -> Callable[[float], bool]:
-    """Tells whether a moment lies between a fault's end and the return of the steady state."""
-    outs = {f.label: f.out for f in faults}
-    spans = [
-        (out, out + r.took if r.took is not None else end)
-        for r in recovery
-        if (out := outs.get(r.fault)) is not None
-    ]
-    return lambda at: any(start < at < stop for start, stop in spans)
 
 
 def inside(at: float, windows: Intervals) -> bool:
@@ -117,7 +104,7 @@ def _limits(asked: list[ev.Probed], expected: str) -> str:
 
 
 def _broken_for(asked: list[ev.Probed], broken: list[ev.Probed]) -> float:
-    return sum(b.at - a.at for a, b in zip(asked, asked[1:], strict=False) if a in broken)
+    return sum(b.at - a.at for a, b in pairwise(asked) if a in broken)
 
 
 def margin(value: float, low: float | None, high: float | None) -> float | None:
@@ -159,9 +146,13 @@ def limits_over_time(name: str, story: Story, faults: tuple[FaultWindow, ...]) -
     marks = [story.start]
     for start, end in in_force(faults, story.end):
         marks += [start, end]
-    found = []
+    found: list[Limit] = []
     for i, (start, end) in enumerate(zip(marks, [*marks[1:], story.end], strict=True)):
         p = loose if i % 2 else calm
-        if p and end > start and not p.ignored and (p.low is not None or p.high is not None):
+        if not p or end <= start or p.ignored or (p.low is None and p.high is None):
+            continue
+        if found and found[-1].end == start and (found[-1].low, found[-1].high) == (p.low, p.high):
+            found[-1] = replace(found[-1], end=end)
+        else:
             found.append(Limit(start, end, p.low, p.high))
     return tuple(found)

@@ -27,7 +27,7 @@ def seconds(value: Any, default: float | None = None) -> float | None:
 def detection(
     story: Story, faults: tuple[FaultWindow, ...], alerts: tuple[Track, ...]
 ) -> tuple[Detection, ...]:
-    """One line per expected alert."""
+    """One line per expected alert, counted from the first fault's injection as the verdict counts it."""
     return tuple(_detected(story, e, faults, alerts) for e in story.listed("expectAlerts"))
 
 
@@ -53,22 +53,15 @@ def _detected(
     since = [f for f in fired if f[0] >= start]
     if since:
         at, _, seq = since[0]
-        fault = _cause(at, injected)
-        took = at - (fault.start or 0.0)
+        took = at - start
         outcome = "fired" if within is None or took <= within else "late"
-        return Detection(name, wanted, within, outcome, took, fault.label, (fault.seqs[0], seq))
+        return Detection(name, wanted, within, outcome, took, injected[0].label, (injected[0].seqs[0], seq))
     before = [f for f in fired if f[1] > start]
     if before:
         return Detection(name, wanted, within, "already-firing", None, injected[0].label, (before[0][2],))
     waited = story.end - start
     undecided = story.last(ev.Verdict) is None and within is not None and waited < within
     return Detection(name, wanted, within, "unknown" if undecided else "never", seqs=injected[0].seqs[:1])
-
-
-def _cause(at: float, injected: list[FaultWindow]) -> FaultWindow:
-    """The fault an alert is counted from: the first one in force when it fired, else the last before it."""
-    begun = [f for f in injected if (f.start or 0) <= at]
-    return next((f for f in begun if f.out is None or f.out >= at), begun[-1])
 
 
 def recovery(

@@ -173,7 +173,10 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Touched:
-    """An object that was changed, and what the audit found. `state`: restored, kept, irreversible, left, unknown."""
+    """An object that was changed, and what the audit found.
+
+    `state`: restored, kept, irreversible, left, unknown.
+    """
 
     object: str
     steps: tuple[str, ...]

@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def html(retro: Retrospective, bundle: str) -> str:
     """The whole page. `bundle` is the chart library's JavaScript."""
     drawn = charts.charts(retro)
     app = _asset("report.js")
-    known = [m for m in shortened(retro.timeline, LINES)]
+    known = list(shortened(retro.timeline, LINES))
     return _environment().get_template("report.html.j2").render(
         r=retro,
         run=retro.run,
@@ -127,7 +127,12 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
     restored = sum(t.state == "restored" for t in own)
     missing = sum(d.outcome == "never" for d in retro.detection)
     return [
-        ("Steady state", f"{good} of {len(held)}" if held else "—", "probes held", _tone(good == len(held), held)),
+        (
+            "Steady state",
+            f"{good} of {len(held)}" if held else "—",
+            "probes held",
+            _tone(good == len(held), held),
+        ),
         (
             "Detection",
             wording.duration(max(times)) if times else ("never" if missing else "—"),
@@ -176,7 +181,7 @@ def lanes(retro: Retrospective) -> Iterator[Lane]:
         if fault.start is not None:
             yield Lane("fault", fault.label, tuple(_fault_bars(retro, fault)))
     steady = [t for t in retro.probes if t.purpose == "steady-state"]
-    for track in sorted(steady, key=_calm)[:LANES]:
+    for track in sorted(steady, key=_calm)[:LANES] if len(steady) > LANES else steady:
         yield Lane("probe", track.name, bars(track.spans))
     firing = [t for t in retro.alerts if t.spans]
     for name in list(dict.fromkeys(t.name for t in firing))[:LANES]:
@@ -199,11 +204,15 @@ def _fault_bars(retro: Retrospective, f: Any) -> Iterator[tuple[float, float, st
             yield _bar(retro, at, until, state)
 
 
-def _bar(retro: Retrospective, start: float, end: float, state: str, text: str = "") -> tuple[float, float, str, str]:
+def _bar(
+    retro: Retrospective, start: float, end: float, state: str, text: str = ""
+) -> tuple[float, float, str, str]:
     whole = retro.run.duration or 1.0
     left = 100 * min(1.0, max(0.0, (start - retro.run.started) / whole))
     width = 100 * max(0.0, end - start) / whole
-    words = text or f"{state} from {wording.clock(start - retro.run.started)} for {wording.duration(end - start)}"
+    words = (
+        text or f"{state} from {wording.clock(start - retro.run.started)} for {wording.duration(end - start)}"
+    )
     return round(left, 3), round(min(width, 100 - left), 3), state, words
 
 
@@ -236,6 +245,9 @@ def grouped(touched: Iterable[Touched]) -> Iterator[Group]:
         yield Group(same[0], tuple(t.object for t in same))
 
 
+_EXPORTS = "window.vegaEmbed = vegaEmbed; window.vega = vega;"
+
+
 def library() -> str:
     """The chart library's JavaScript (Vega, Vega-Lite, Vega-Embed), from vl-convert.
 
@@ -244,12 +256,12 @@ def library() -> str:
     import vl_convert
 
     version = charts.vega_lite_version()
-    name = f"vega-lite-{version}-{vl_convert.__version__}.js"
+    name = f"vega-lite-{version}-{metadata.version('vl-convert-python')}.js"
     kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gameday" / name
     try:
         return kept.read_text(encoding="utf-8")
     except OSError:
-        bundle = str(vl_convert.javascript_bundle(vl_version=version)).replace("</script", "<\\/script")
+        bundle = str(vl_convert.javascript_bundle(_EXPORTS, version)).replace("</script", "<\\/script")
         _keep(kept, bundle)
         return bundle
 

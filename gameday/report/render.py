@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +43,10 @@ def render(run_dir: Path) -> Outputs:
         }
     for name, text in written.items():
         _replace(run_dir / name, text)
-    names = ("report.html", "report.md", "report.json", "junit.xml", "journal.json")
-    return Outputs(*(run_dir / name for name in names), retrospective=retro)
+    page_file, text_file, data_file, junit_file, journal_file = (
+        run_dir / name for name in ("report.html", "report.md", "report.json", "junit.xml", "journal.json")
+    )
+    return Outputs(page_file, text_file, data_file, junit_file, journal_file, retro)
 
 
 def png(retrospective: Retrospective) -> bytes:
@@ -59,4 +60,4 @@ def _replace(path: Path, text: str) -> None:
     """A reader sees the old file or the new one, never half of it."""
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8", errors="replace")
-    os.replace(part, path)
+    part.replace(path)

@@ -1,4 +1,4 @@
-"""The timeline: what happened, in order, with repetitions folded together so that it stays readable."""
+"""The timeline: what happened, in order, in words; repetitions are folded so that it stays readable."""
 
 from __future__ import annotations
 
@@ -14,16 +14,26 @@ from gameday.report.reading import Story
 FOLD = 60.0  # the same thing again within this many seconds is told once, with a count
 
 
+class Teller:
+    """Tells events one by one, as they come or from a log; remembers only which state each probe was in."""
+
+    def __init__(self) -> None:
+        self._probes: dict[tuple[str, str], str] = {}
+
+    def __call__(self, event: ev.Event) -> Moment | None:
+        """A line for the event, secrets masked; None when it is not worth one."""
+        moment = _probe(event, self._probes) if isinstance(event, ev.Probed) else _moment(event)
+        if moment is None:
+            return None
+        return replace(moment, text=mask_text(moment.text), detail=mask_text(moment.detail))
+
+
 def timeline(story: Story) -> tuple[Moment, ...]:
     """Every moment worth a line."""
-    probes: dict[tuple[str, str], str] = {}
+    tell = Teller()
     found: list[Moment] = []
     latest: dict[tuple[str, str, str], int] = {}
-    for event in story.ordered:
-        moment = _probe(event, probes) if isinstance(event, ev.Probed) else _moment(event)
-        if moment is None:
-            continue
-        moment = replace(moment, text=mask_text(moment.text), detail=mask_text(moment.detail))
+    for moment in filter(None, map(tell, story.ordered)):
         place = latest.get(_likeness(moment)) if moment.kind in _FOLDED else None
         if place is not None and moment.at - (found[place].last or found[place].at) < FOLD:
             found[place] = _folded(found[place], moment)
@@ -160,7 +170,7 @@ _TELLERS: list[tuple[type[ev.Event] | tuple[type[ev.Event], ...], Callable[..., 
 
 
 def shortened(moments: tuple[Moment, ...], most: int) -> Iterator[Moment | int]:
-    """At most about `most` lines for a page: what the cluster said is left out first, and counted where it stood."""
+    """At most about `most` lines: what the cluster said is left out first, and counted where it stood."""
     chatty = ("kubernetes", "condition")
     room = max(0, most - sum(m.kind not in chatty for m in moments))
     left_out = 0

@@ -136,39 +136,6 @@ FAULT_STATES = {
 PROBE_STATES = {"holds": "holds", "broken": "broken", "no-data": "no data", "unreachable": "could not ask"}
 
 
-def line(event: ev.Event) -> str | None:
-    """One event as one line of plain text for a thread or a terminal; None when it is not worth one."""
-    match event:
-        case ev.RunStarted():
-            return f"Run {event.run} started by {event.by}: {event.title or event.name}"
-        case ev.Phase(phase=phase) if phase != "done":
-            return f"Phase: {phase}"
-        case ev.Preflight(level=level) if level != "ok":
-            return f"Preflight {event.check} {level}: {event.message}" + (
-                f" ({event.hint})" if event.hint else ""
-            )
-        case ev.StepStarted():
-            return f"Step {event.step} {event.name} began"
-        case ev.StepFinished(outcome=outcome) if outcome != "done":
-            return f"Step {event.step} {event.name} {outcome}" + _because(event.message)
-        case ev.Fault():
-            targets = f": {join(event.targets, 4)}" if event.targets and event.state == "in" else ""
-            return f"Fault {event.step} {event.name} {FAULT_STATES.get(event.state, event.state)}{targets}{_because(event.message)}"
-        case ev.Alert(state=state) if state != "pending":
-            return f"Alert {event.alert} {state}"
-        case ev.Abort():
-            return f"Abort by {event.by}: {event.reason}"
-        case ev.Note():
-            return f"Note by {event.author}: {event.text}"
-        case ev.Change(state="kept" | "failed"):
-            return f"{event.object} {event.state}{_because(event.message)}"
-        case ev.Warn():
-            return f"Warning from {event.source}: {event.message}"
-        case ev.Verdict():
-            return f"Verdict: {VERDICTS.get(event.verdict, (event.verdict,))[0]}. {event.reason}"
-    return None
-
-
 def probe_line(event: ev.Probed) -> str:
     """A probe's state in words; who calls says when it changed."""
     text = f"Probe {event.probe} {PROBE_STATES.get(event.state, event.state)}"
@@ -177,7 +144,3 @@ def probe_line(event: ev.Probed) -> str:
     if event.expected and event.state == "broken":
         text += f", expected {event.expected}"
     return text
-
-
-def _because(message: str) -> str:
-    return f": {message}" if message else ""

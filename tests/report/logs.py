@@ -137,7 +137,7 @@ def _samples(w: Writer, rng: random.Random, end: float, step: float = 5) -> None
                 for t in range(at, min(at + 30, int(end)), int(step))
             ]
             w(at + 30, ev.Samples(query=i, series=[{"labels": {}, "points": points}]))
-    w(625, ev.Gap(query=1, start=START + 565, end=START + 625, reason="Prometheus refused the connection"))
+    w(625, ev.Gap(query=1, start=START + 575, end=START + 632, reason="Prometheus refused the connection"))
     for i, expression in enumerate(spec["observe"], 4):
         w(1, ev.QueryDeclared(query=i, expression=expression, purpose="observe", step=step))
         for at in range(5, int(end), 30):
