@@ -14,6 +14,7 @@ import pytest
 from gameday.platform.kube import Kube
 from tests.support import platforms, snapshot
 from tests.support.platforms import Platform
+from tests.support.program import Program
 from tests.support.proxy import ApiProxy
 from tests.support.slack import FakeSlack
 from tests.support.threads import LoopThread
@@ -71,3 +72,9 @@ def slack() -> Iterator[FakeSlack]:
     yield fake
     thread.call(fake.stop())
     thread.close()
+
+
+@pytest.fixture
+def gameday(platform: Platform, tmp_path: Path) -> Program:
+    """The program, set up for the platform."""
+    return Program(platform, tmp_path)

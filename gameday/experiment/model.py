@@ -197,8 +197,9 @@ class Probe(Check):
     """One part of the steady state: how to measure it, and when it is healthy."""
 
     name: Text = Field(description="A unique name; reports use it.")
-    during: Expectation | Literal["ignore"] | None = Field(
+    during: Literal["ignore"] | Expectation | None = Field(
         None,
+        union_mode="left_to_right",  # "ignore" alone would also be a text to be equal to
         description="A looser bound while a fault is in; `ignore` looks only before and after; else `is`.",
     )
 

@@ -33,6 +33,8 @@ from gameday.run.verdict import Outcome
 from gameday.run.watch import Watch
 from gameday.safety.plan import Plan
 
+FLUSH_WITHIN = 15.0  # seconds for the last samples
+EVIDENCE_WITHIN = 20.0
 BASELINE_WITHIN = 60.0  # seconds in which the steady state must show itself before anything is touched
 
 
@@ -114,10 +116,9 @@ class Engine:
                 self._keep_trace(error)
             await self._recovery(ledger, watch)
             if sampler is not None:
-                with contextlib.suppress(PlatformError, TimeoutError):
-                    async with asyncio.timeout(15):
-                        await sampler.flush()
-            await collect(self.world, victims, self.folder / "evidence", self.log.emit)
+                await self._keep_going("sampler", _within(FLUSH_WITHIN, sampler.flush()))
+            evidence = collect(self.world, victims, self.folder / "evidence", self.log.emit)
+            await self._keep_going("evidence", _within(EVIDENCE_WITHIN, evidence))
         finally:
             for task in tasks:
                 task.cancel()
@@ -210,3 +211,8 @@ class Engine:
             "host": socket.gethostname(),
             "version": __version__,
         }
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.timeout(seconds):
+        await work

@@ -68,9 +68,10 @@ class LiveView:
 
     def hear(self, event: events.Event) -> None:
         """Take an event in; print its line where there is no terminal."""
+        before = self._probes.get(event.probe) if isinstance(event, events.Probed) else None
         self._remember(event)
         line = describe(event, self.started)
-        if line is None:
+        if line is None or (isinstance(event, events.Probed) and before and before.state == event.state):
             return
         if self._live is None:
             self.console.print(line, soft_wrap=True)
@@ -168,6 +169,8 @@ def _words(event: events.Event) -> tuple[str, str, str] | None:
                 f"{event.check}: {event.message}{hint}",
                 "red" if event.level == "refused" else "yellow",
             )
+        case events.Probed() if event.purpose == "abort":
+            return None
         case events.Probed() if event.state != "holds" and not event.ignored:
             value = f"{event.value:.4g}" if isinstance(event.value, float | int) else str(event.value or "")
             return (

@@ -158,7 +158,8 @@ class Watch:
         if self.phase == "baseline" and reading.state == HOLDS and numeric:
             state.baseline_values.append(float(reading.value or 0.0))
         changed = old is None or (old.state, old.during) != (reading.state, reading.during)
-        if changed or reading.at - state.written >= HEARTBEAT or reading.state == BROKEN:
+        worse = reading.state == BROKEN and state.purpose == "steady-state"
+        if changed or worse or reading.at - state.written >= HEARTBEAT:
             state.written = reading.at
             self._emit(self._event(state, reading))
         if isinstance(state.check, Probe) and reading.during and not reading.fine:

@@ -1,0 +1,123 @@
+"""What must stop a run before anything is touched, each with words that help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.experiments import CORDON, REPLICAS, SCALE, write
+from tests.support.platforms import Platform
+from tests.support.program import Ended, Program
+from tests.support.proxy import ApiProxy
+from tests.support.snapshot import Snapshot
+
+TARGET = {"context": "gameday-.*", "namespaces": ["platform"], "nodes": {"selector": "nvidia.com/gpu.present=true"}}
+NODES = {"selector": "nvidia.com/gpu.present=true"}
+
+
+def _refused(ended: Ended, *words: str) -> None:
+    assert ended.code == 4, ended.output
+    assert not ended.of("change")
+    for word in words:
+        assert word in ended.output
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"target": {**TARGET, "context": "production"}}, ["is for 'production'"]),
+        ({"target": {**TARGET, "namespaces": ["nowhere"]}}, ["no namespace nowhere", "outside the target"]),
+        ({"target": {**TARGET, "namespaces": []}}, ["outside the target (its namespaces: none)"]),
+        ({"blastRadius": {"pods": 1}}, ["2 pods (at most 1", "spec.blastRadius.pods"]),
+        ({"method": [{"cordon": {"nodes": {"selector": "no=such"}}}]}, ["no node matches no=such"]),
+        ({"method": [{"cordon": {"nodes": {"names": ["gpu-99"]}}}]}, ["there is no node gpu-99"]),
+        ({"method": [{"cordon": {"nodes": {"names": ["cpu-0"]}}}]}, ["cpu-0", "outside the target's nodes"]),
+        ({"method": [{"cordon": {"nodes": NODES}}]}, ["8 nodes (at most 2"]),
+        (
+            {
+                "method": [{"cordon": {"nodes": {"selector": "kubernetes.io/hostname"}}}],
+                "target": {"namespaces": ["platform"]},
+                "blastRadius": {"nodes": 1000},
+            },
+            ["touches all 10 nodes of the cluster"],
+        ),
+        (
+            {"method": [{"podKill": {"selector": "app=nobody", "namespace": "platform"}}]},
+            ["no running pod matches app=nobody"],
+        ),
+        ({"method": [{"drain": {"nodes": {"names": ["gpu-0"]}}}]}, ["stop the drain", "emptyDir"]),
+        ({"steadyState": [{**REPLICAS, "is": ">= 3"}]}, ["steady state does not hold", "2 is not >= 3"]),
+        (
+            {"method": [{"chaosMesh": {"kind": "NetworkChaos", "spec": {"action": "nonsense"}}}]},
+            ["step 1"],
+        ),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else value[0][:40],
+)
+def test_refused_by_the_experiment(
+    spec: dict[str, Any], words: list[str], gameday: Program, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    method = spec.pop("method", [SCALE])
+    if "emptyDir" in words:
+        spec["target"] = {**TARGET, "namespaces": ["platform", "training", "inference"]}
+    _refused(gameday.run(write(tmp_path, method=method, **spec)), *words)
+
+
+def test_no_prometheus_but_a_probe_asks_it(gameday: Program, tmp_path: Path) -> None:
+    probe = {"name": "up", "prometheus": "up", "is": "== 1"}
+    file = write(tmp_path, method=[SCALE], steadyState=[probe])
+    _refused(gameday.run(file, env={"GAMEDAY_PROMETHEUS_URL": ""}), "no Prometheus is given", "--prometheus URL")
+    dead = gameday.run(file, "--prometheus", "http://127.0.0.1:9")
+    _refused(dead, "http://127.0.0.1:9")
+
+
+def test_no_terminal_to_approve_on(gameday: Program, tmp_path: Path) -> None:
+    ended = gameday("run", write(tmp_path, method=[SCALE]), "--reports", gameday.reports)
+    assert ended.code == 4
+    assert "--yes" in ended.output
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("environment", "arguments", "words"),
+    [
+        ({"KUBECONFIG": "/nowhere/config"}, [], ["no kubeconfig at /nowhere/config", "--sandbox"]),
+        ({}, ["--context", "mars"], ["mars"]),
+    ],
+)
+def test_no_way_to_a_cluster(
+    environment: dict[str, str], arguments: list[str], words: list[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: earth\n"
+        "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}]\nusers: [{name: u, user: {}}]\n"
+        "contexts: [{name: earth, context: {cluster: c, user: u}}]\n"
+    )
+    platform = Platform("none", "earth", tmp_path, config, "", "")
+    ended = Program(platform, tmp_path).run(write(tmp_path, method=[SCALE]), *arguments, env=environment)
+    assert ended.code == 2, ended.output
+    for word in words:
+        assert word in ended.output
+
+
+def test_the_api_server_is_down_at_the_start(gameday: Program, tmp_path: Path, api_proxy: ApiProxy) -> None:
+    api_proxy.close()
+    ended = gameday.run(write(tmp_path, method=[SCALE]), env={"KUBECONFIG": str(api_proxy.kubeconfig)})
+    _refused(ended, "refused the connection")
+
+
+def test_a_saved_plan_is_run_as_it_is(gameday: Program, tmp_path: Path, world_unchanged: Snapshot) -> None:
+    file = write(tmp_path, method=[{**CORDON, "for": "1s"}])
+    plan = tmp_path / "plan.json"
+    assert gameday("plan", file, "-o", plan).code == 0
+    assert gameday.run(file, "--plan", plan).code == 0
+    plan.write_text(plan.read_text().replace("gpu-1", "gpu-2"))
+    changed = gameday.run(file, "--plan", plan)
+    assert changed.code == 4, changed.output
+    assert "changed after it was made" in changed.output
+    other = write(tmp_path, method=[SCALE, SCALE])
+    assert gameday("plan", file, "-o", plan).code in (0, 4)
+    assert gameday.run(other, "--plan", plan).code == 4

@@ -1,0 +1,146 @@
+"""Runs the `gameday` program as a user does: a process of its own, with its exit code and its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.platforms import ROOT, Platform
+from tests.support.polling import until
+
+LONG = 180.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the program ended. `folder` is the run's, None when there was none."""
+
+    code: int
+    output: str
+    folder: Path | None = None
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return read_events(self.folder) if self.folder else []
+
+    @property
+    def verdict(self) -> str:
+        return next((e["verdict"] for e in reversed(self.events) if e["type"] == "verdict"), "none")
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [e for e in self.events if e["type"] == kind]
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+class Program:
+    """`gameday` on one platform, with reports in a folder of the test's."""
+
+    def __init__(self, platform: Platform, folder: Path) -> None:
+        self.platform = platform
+        self.reports = folder / "reports"
+        self.environment: dict[str, str] = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("SLACK_", "GAMEDAY_"))},
+            "KUBECONFIG": str(platform.kubeconfig),
+            "GAMEDAY_PROMETHEUS_URL": platform.prometheus_url,
+            "COLUMNS": "160",
+            "NO_COLOR": "1",
+        }
+
+    def __call__(self, *arguments: Any, timeout: float = LONG, env: Mapping[str, str] | None = None) -> Ended:
+        """Run to the end."""
+        ended = subprocess.run(
+            [sys.executable, "-m", "gameday", *map(str, arguments)],
+            cwd=ROOT,
+            env={**self.environment, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        return Ended(ended.returncode, ended.stdout, self.newest())
+
+    def run(self, file: Any, *arguments: Any, **options: Any) -> Ended:
+        """`gameday run`, approved."""
+        return self("run", file, "--yes", "--reports", self.reports, *arguments, **options)
+
+    @contextmanager
+    def started(self, file: Any, *arguments: Any, env: Mapping[str, str] | None = None) -> Iterator[Running]:
+        """`gameday run` in the background."""
+        self.reports.mkdir(parents=True, exist_ok=True)
+        before = set(self.reports.iterdir())
+        output = self.reports.parent / "output.txt"
+        with output.open("w") as file_out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gameday", "run", str(file), "--yes", "--reports", str(self.reports)]
+                + [str(a) for a in arguments],
+                cwd=ROOT,
+                env={**self.environment, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=file_out,
+                stderr=subprocess.STDOUT,
+            )
+        running = Running(process, self, before, output)
+        try:
+            yield running
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def newest(self) -> Path | None:
+        folders = sorted(self.reports.glob("*/events.jsonl"), key=lambda p: p.stat().st_mtime)
+        return folders[-1].parent if folders else None
+
+
+@dataclass
+class Running:
+    """A run under way."""
+
+    process: subprocess.Popen[bytes]
+    program: Program
+    before: set[Path]
+    output: Path
+
+    @property
+    def folder(self) -> Path:
+        new = [p for p in self.program.reports.iterdir() if p not in self.before]
+        assert new, f"no folder yet: {self.output.read_text()}"
+        return new[0]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        new = [p for p in self.program.reports.iterdir() if p not in self.before]
+        return read_events(new[0]) if new else []
+
+    def until(self, holds: Callable[[dict[str, Any]], bool], what: str, within: float = 60.0) -> None:
+        """Wait for an event of the log."""
+
+        def seen() -> bool:
+            assert self.process.poll() is None or any(map(holds, self.events)), self.output.read_text()
+            return any(map(holds, self.events))
+
+        until(seen, what, within=within)
+
+    def fault_is(self, state: str) -> None:
+        self.until(lambda e: e["type"] == "fault" and e["state"] == state, f"a fault is {state}")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, timeout: float = LONG) -> Ended:
+        code = self.process.wait(timeout)
+        return Ended(code, self.output.read_text(), self.folder)
