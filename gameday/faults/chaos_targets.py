@@ -9,7 +9,7 @@ from gameday.faults.base import PlanError
 from gameday.faults.chaos_manifest import CLOUD, Part, parts, templates
 from gameday.faults.chaos_selector import MACHINE_SORT, POD_SORT, choose, namespaces_of, narrow, pin
 from gameday.faults.pods import pod_victim
-from gameday.platform.chaos_mesh import API_VERSION, nodes_with_daemon
+from gameday.platform.chaos_mesh import API_VERSION, DAEMONS, nodes_with_daemon
 from gameday.platform.objects import Object, Ref, is_ready
 from gameday.platform.world import Victim, World
 
@@ -85,8 +85,8 @@ async def check_daemons(on_nodes: dict[str, str], world: World) -> None:
     if missing:
         holds = ", ".join(f"{node} (holds {on_nodes[node]})" for node in missing[:10])
         raise PlanError(
-            f"chaos-daemon is not ready on {_many(len(missing), 'node')} with targets: {holds}: the fault would hang "
-            "for ever; see `kubectl get pods -A -l app.kubernetes.io/component=chaos-daemon -o wide`"
+            f"chaos-daemon is not ready on {_many(len(missing), 'node')} with targets: {holds}; "
+            f"the fault would hang for ever: see `kubectl get pods -A -o wide -l {DAEMONS}`"
         )
 
 

@@ -96,12 +96,14 @@ class Ledger:
         """Make an intended change; may be called again after it failed.
 
         A cancellation waits for the request under way: otherwise it could reach the cluster after
-        the undo has looked.
+        the undo has looked. An operation that can be cut off for certain says so.
         """
         task = asyncio.ensure_future(entry.operation.make(self.kube))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
+            if getattr(entry.operation, "interruptible", False):
+                task.cancel()
             await asyncio.wait({task})
             raise
         entry.state = "made"

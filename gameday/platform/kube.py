@@ -47,6 +47,7 @@ class Kube:
         self._loader = loader
         self._discovered: dict[str, dict[str, Resource]] = {}
         self.context = context
+        self.kubeconfig = ""  # the files it was read from, as in $KUBECONFIG; "" in a pod
         self.manager = "gameday"  # who managedFields say made our changes
         self.patience = patience  # seconds that reads go on trying a server which does not answer
 
@@ -73,7 +74,9 @@ class Kube:
         try:
             if found:
                 loader = await load_kube_config(files, context, configuration, persist_config=False)
-                return cls(ApiClient(configuration), loader.current_context["name"], loader)
+                client = cls(ApiClient(configuration), loader.current_context["name"], loader)
+                client.kubeconfig = files
+                return client
             if kubeconfig or context:
                 raise ConfigError(f"no kubeconfig at {files}: name one with --kubeconfig or $KUBECONFIG")
             load_incluster_config(client_configuration=configuration)
@@ -92,6 +95,13 @@ class Kube:
     def server(self) -> str:
         """The API server's URL."""
         return str(self._api.configuration.host)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What other programs need in their environment to talk to this cluster and no other."""
+        if not self.kubeconfig:
+            return {}
+        return {"KUBECONFIG": self.kubeconfig, "KUBERNETES_CONTEXT": self.context}
 
     async def close(self) -> None:
         await self._api.close()
@@ -422,7 +432,9 @@ class Kube:
 
     async def patch(self, ref: Ref, body: Any, kind: str = "json", *, subresource: str = "") -> Object:
         """Patch an object; `kind` is json, merge, strategic or apply."""
-        query: dict[str, Any] = {"fieldManager": self.manager} | ({"force": "true"} if kind == "apply" else {})
+        query: dict[str, Any] = {"fieldManager": self.manager} | (
+            {"force": "true"} if kind == "apply" else {}
+        )
         path = await self._path(ref, subresource)
         patched: Object = await self._json(
             "PATCH", path, verb="patch", what=str(ref), query=query, body=body, content_type=PATCH_TYPES[kind]

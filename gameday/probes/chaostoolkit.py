@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gameday.experiment.model import Spec, Text
+from gameday.experiment.activity import ActivitySpec
 from gameday.platform.errors import PlatformError
 from gameday.probes.base import Measurement
 
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 LONGEST = 300.0  # seconds; a probe's own `timeout` cancels it much earlier
 
 
-class ChaosToolkitSpec(Spec):
+class ChaosToolkitSpec(ActivitySpec):
     """A Chaos Toolkit probe. Reference: https://chaostoolkit.org/reference/api/experiment/#probe"""
 
     type: Literal["probe"] = Field("probe", description="Always `probe`.")
-    name: Text = Field(description="A name for it.")
-    provider: dict[str, Any] = Field(
-        description="How to ask: `type` is python (module, func, arguments), process (path, arguments) or "
-        "http (url, method, …), as in a Chaos Toolkit experiment."
+    tolerance: Any = Field(
+        None,
+        description="As in a Chaos Toolkit hypothesis: the value is then whether it is met, for `is: true`.",
     )
 
 
@@ -49,7 +48,9 @@ is: ">= 10"
         """One value; none when the probe returned nothing. It runs in a process of its own."""
         from gameday.platform.chaostoolkit import run_activity
 
-        result = await run_activity(spec.model_dump(by_alias=True), LONGEST)
+        asked = spec.activity | {"tolerance": spec.tolerance}
+        environment = world.kube.environment
+        result = await run_activity(asked, LONGEST, environment, spec.configuration, spec.secrets)
         return Measurement(_series(spec.name, result))
 
 
