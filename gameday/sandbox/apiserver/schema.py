@@ -30,6 +30,7 @@ def conform(resource: Resource, obj: Json, *, strict: bool) -> list[str]:
         return []
     unknown: list[str] = []
     _prune(obj, resource.schema, "", unknown, root=True)
+    unknown.sort()
     if unknown and strict:
         listed = ", ".join(f'unknown field "{path}"' for path in unknown)
         raise bad_request(
@@ -93,7 +94,7 @@ def _validate(value: Any, schema: Json, path: str, causes: list[Cause]) -> None:
     if value is None and schema.get("nullable"):
         return
     if not _has_type(value, schema):
-        wanted, found = schema.get("type", "integer or string"), json.dumps(_kind(value))
+        wanted, found = schema.get("type", "integer,string"), json.dumps(_kind(value))
         message = f"Invalid value: {found}: {path} in body must be of type {wanted}: {found}"
         causes.append(("FieldValueTypeInvalid", message, path))
         return

@@ -50,9 +50,9 @@ class Watch:
             for event in self._collection.events:
                 if event.version > int(version):
                     self._offer(event)
-        if initial:
-            if query.get("resourceVersionMatch") != "NotOlderThan":
-                raise bad_request("sendInitialEvents requires resourceVersionMatch to be set to NotOlderThan")
+        if initial and query.get("resourceVersionMatch") != "NotOlderThan":
+            raise bad_request("sendInitialEvents requires resourceVersionMatch to be set to NotOlderThan")
+        if self._bookmarks and (initial or version in ("", "0")):
             self._lines.append(self._bookmark({"k8s.io/initial-events-end": "true"}))
 
     def _initial(self) -> None:
