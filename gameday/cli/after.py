@@ -1,34 +1,26 @@
-"""What follows a run: the report, and Slack."""
+"""What follows a run: its report, and the message about it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 if TYPE_CHECKING:
-    from gameday.events import Event
-    from gameday.experiment.loader import Loaded
+    from rich.console import Console
+
+    from gameday.cli.slack import SlackRun
 
 
-@asynccontextmanager
-async def slack_thread(loaded: Loaded, wanted: bool) -> AsyncIterator[tuple[()]]:
-    yield ()
-
-
-async def finish(console: Console, folder: Path, loaded: Loaded | None, slack: bool) -> None:
-    """Write the report and say where it is."""
-    import asyncio
-
+async def finish(console: Console, folder: Path, slack: SlackRun | None) -> None:
+    """Write the report, say where it is, and tell Slack."""
     from gameday.report import render
 
     with console.status("writing the report …"):
         outputs = await asyncio.to_thread(render, folder)
-    console.print(f"report: {outputs.html}", highlight=False, soft_wrap=True)
-
-
-async def post(console: Console, folder: Path, channel: str | None) -> None:
-    ...
+    retrospective = outputs.retrospective
+    console.print(f"verdict: [bold]{retrospective.verdict}[/]  {retrospective.why}", highlight=False)
+    console.print(f"report:  {outputs.html}", highlight=False, soft_wrap=True)
+    if slack is not None:
+        console.print()
+        await slack.summarize(console, retrospective, folder)

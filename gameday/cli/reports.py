@@ -10,6 +10,8 @@ import typer
 
 from gameday.cli.options import Reports, fail, plainly
 
+INCOMPLETE = 2
+
 
 def report(
     what: Annotated[str, typer.Argument(help="A run, or `post`.", metavar="[post] RUN", show_default=False)],
@@ -17,18 +19,35 @@ def report(
     reports: Reports = Path("reports"),
     channel: Annotated[str | None, typer.Option(help="Slack channel; else the experiment's.")] = None,
 ) -> None:
-    """Render a run's report again from its log alone; `report post RUN` posts it to Slack."""
+    """Render a run's report again from its log alone; `report post RUN` also posts it to Slack."""
     from rich.console import Console
 
-    from gameday.cli.after import finish, post
+    from gameday.cli.after import finish
+    from gameday.cli.slack import SlackRun
+    from gameday.report import NoLog
 
     posting = what == "post" and run is not None
     folder = _folder(run if posting and run else what, reports)
+    slack = None
+    if posting:
+        named = channel or _channel(folder)
+        if not named:
+            fail("the experiment names no Slack channel: give one with --channel", INCOMPLETE)
+        slack = SlackRun.to(named)
     with plainly():
-        if posting:
-            asyncio.run(post(Console(), folder, channel))
-        else:
-            asyncio.run(finish(Console(), folder, None, slack=False))
+        try:
+            asyncio.run(finish(Console(), folder, slack))
+        except NoLog as error:
+            fail(str(error), INCOMPLETE)
+
+
+def _channel(folder: Path) -> str | None:
+    """The channel that the run's own experiment names, from its log."""
+    from gameday.events import RunStarted, read
+
+    started = next((e for e in read(folder / "events.jsonl") if isinstance(e, RunStarted)), None)
+    report = started.experiment.get("spec", {}).get("report") if started else None
+    return report.get("slack") if report else None
 
 
 def _folder(run: str, reports: Path) -> Path:
@@ -40,5 +59,5 @@ def _folder(run: str, reports: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        fail(f"there is no run {run} in {reports}/ (a folder with an events.jsonl)", 2)
-    fail(f"{run} could be {', '.join(p.name for p in found)}", 2)
+        fail(f"there is no run {run} in {reports}/ (a folder with an events.jsonl)", INCOMPLETE)
+    return fail(f"{run} could be {', '.join(p.name for p in found)}", INCOMPLETE)

@@ -26,6 +26,8 @@ from gameday.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gameday.events import Preflight
     from gameday.experiment.loader import Loaded
     from gameday.run.session import Options
@@ -84,10 +86,12 @@ def _options(
     return Options(kubeconfig, context, prometheus, seed, reports, saved)
 
 
-async def _run(loaded: Loaded, options: Options, in_sandbox: bool, yes: bool, slack: bool) -> int:
+async def _run(loaded: Loaded, options: Options, in_sandbox: bool, yes: bool, told: bool) -> int:
     from rich.console import Console
 
-    from gameday.cli.after import finish, slack_thread
+    from gameday.cli.after import finish
+    from gameday.cli.show import show_plan
+    from gameday.cli.slack import SlackRun
     from gameday.run.live import LiveView
     from gameday.run.session import conduct
 
@@ -95,31 +99,25 @@ async def _run(loaded: Loaded, options: Options, in_sandbox: bool, yes: bool, sl
     _warn(loaded)
     async with _platform(options, in_sandbox, console) as options:
         view = LiveView(console)
+        slack = SlackRun.of(loaded.experiment) if told else None
 
         async def approve(plan: Plan, findings: list[Preflight]) -> bool:
-            from gameday.cli.show import show_plan
-
             show_plan(console, plan, findings)
-            if yes:
-                view.__enter__()
-                return True
-            if not sys.stdin.isatty():
-                console.print("[yellow]not approved: no terminal to ask on; approve with --yes[/]")
-                return False
-            answer = await asyncio.to_thread(input, "Run this plan? [y/N] ")
-            approved = answer.strip().lower() in ("y", "yes")
-            if approved:
-                view.__enter__()
-            return approved
+            return yes or await _asked(console)
 
-        async with slack_thread(loaded, slack) as thread:
-            options = replace(options, listeners=(view.hear, *thread))
-            try:
-                verdict, folder = await conduct(loaded, options, approve)
-            finally:
-                view.__exit__(None, None, None)
-        await finish(console, folder, loaded, slack)
+        projections = (view.projection, *([slack.projection] if slack else []))
+        verdict, folder = await conduct(loaded, replace(options, projections=projections), approve)
+        await finish(console, folder, slack)
         return verdict.exit_code
+
+
+async def _asked(console: Console) -> bool:
+    """Whether the person at the terminal approves the plan."""
+    if not sys.stdin.isatty():
+        console.print("[yellow]not approved: no terminal to ask on; approve with --yes[/]")
+        return False
+    answer = await asyncio.to_thread(input, "Run this plan? [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
 
 
 def plan(
@@ -164,16 +162,13 @@ async def _plan(loaded: Loaded, options: Options, in_sandbox: bool, output: Path
 
 
 @asynccontextmanager
-async def _platform(options: Options, in_sandbox: bool, console: object) -> AsyncIterator[Options]:
+async def _platform(options: Options, in_sandbox: bool, console: Console) -> AsyncIterator[Options]:
     """The options as they are, or with a sandbox in them that lives as long."""
     if not in_sandbox:
         yield options
         return
-    from rich.console import Console
-
     from gameday.sandbox import sandbox
 
-    assert isinstance(console, Console)
     with console.status("starting the sandbox …") as shown:
         started = sandbox(on_progress=lambda text: shown.update(f"starting the sandbox: {text}"))
         box = await started.__aenter__()

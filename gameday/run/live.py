@@ -6,9 +6,9 @@ On a terminal it is a panel that is redrawn; in a pipe or in CI, one line for ea
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -53,17 +53,20 @@ class LiveView:
     _title: str = ""
     _live: Live | None = None
 
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self._live = Live(self, console=self.console, refresh_per_second=4, transient=False)
-            self._live.__enter__()
-        return self
+    @asynccontextmanager
+    async def projection(self, _: events.Emit) -> AsyncIterator[Callable[[events.Event], None]]:
+        """Draws while the context lasts; the last picture stays."""
+        try:
+            yield self.hear
+        finally:
+            self._draw(False)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.__exit__(kind, value, trace)
+    def _draw(self, on: bool) -> None:
+        if on and self._live is None and self.console.is_terminal:
+            self._live = Live(self, console=self.console, refresh_per_second=4)
+            self._live.start()
+        elif not on and self._live is not None:
+            self._live.stop()
             self._live = None
 
     def hear(self, event: events.Event) -> None:
@@ -84,6 +87,7 @@ class LiveView:
                 self._title = event.title
             case events.Phase():
                 self._phase = event.phase
+                self._draw(event.phase != "preflight")  # the plan is shown, and approved, before
             case events.Probed():
                 self._probes[event.probe] = event
             case events.Fault():

@@ -10,8 +10,8 @@ import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gameday import __version__, events
@@ -27,6 +27,8 @@ from gameday.safety.plan import Plan, make_plan
 from gameday.safety.preflight import identity, preflight, refusals
 
 Approve = Callable[[Plan, list[events.Preflight]], Awaitable[bool]]
+# Given the way to write to the log, what hears the log while the context lasts: a Slack thread, say.
+Projection = Callable[[events.Emit], AbstractAsyncContextManager[Listener]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Options:
     reports: Path = Path("reports")
     plan: Path | None = None
     sandbox: bool = False
-    listeners: tuple[Listener, ...] = field(default=())
+    projections: tuple[Projection, ...] = ()
 
 
 @asynccontextmanager
@@ -90,11 +92,13 @@ async def conduct(loaded: Loaded, options: Options, approve: Approve) -> tuple[e
         folder = options.reports / run
         folder.mkdir(parents=True)
         log = Log(folder / "events.jsonl")
-        log.listeners += options.listeners
         world = replace(world, emit=log.emit)
         try:
-            log.emit(await _started(loaded, world))
-            return await _run(loaded, options, world, log, folder, approve), folder
+            async with AsyncExitStack() as stack:
+                for projection in options.projections:
+                    log.listeners.append(await stack.enter_async_context(projection(log.emit)))
+                log.emit(_started(loaded, world))
+                return await _run(loaded, options, world, log, folder, approve), folder
         finally:
             log.close()
 
@@ -129,7 +133,7 @@ def _refuse(log: Log, outcome: Outcome, reason: str) -> events.Verdict:
     return verdict
 
 
-async def _started(loaded: Loaded, world: World) -> events.RunStarted:
+def _started(loaded: Loaded, world: World) -> events.RunStarted:
     platform = {"context": world.kube.context, "server": world.kube.server}
     if world.prometheus is not None:
         platform["prometheus"] = world.prometheus.url
