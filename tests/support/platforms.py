@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,11 @@ class Platform:
     directory: Path
     kubeconfig: Path
     prometheus_url: str
+    control_url: str
     api_url: str
     restricted_kubeconfig: Path | None = None
     unauthorized_kubeconfig: Path | None = None
     _control_plane: Child | None = None
-    _children: list[Child] = field(default_factory=list)
 
     @property
     def kubectl(self) -> str:
@@ -53,23 +53,32 @@ class Platform:
         return found
 
     def stop_api(self) -> None:
-        """kill -9 the API server; etcd keeps the objects."""
-        self._api_server().signal(signal.SIGUSR1)
+        """The API server is gone (on the cluster as by kill -9); its objects are kept."""
+        if self._control_plane is not None:
+            self._control_plane.signal(signal.SIGUSR1)
+        else:
+            self.control("api/stop")
         until(lambda: _answer(self.api_url) is None, "the API server is gone")
 
     def start_api(self) -> None:
-        """Start it again and wait until it is ready."""
-        self._api_server().signal(signal.SIGUSR2)
-        until(
-            lambda: _answer(f"{self.api_url}/readyz") == 200, "the API server is ready", within=READY_WITHIN
-        )
+        """Start it again, at the same address, and wait until it is ready."""
+        if self._control_plane is not None:
+            self._control_plane.signal(signal.SIGUSR2)
+        else:
+            self.control("api/start")
+        until(lambda: _answer(f"{self.api_url}/readyz") == 200, "the API is ready", within=READY_WITHIN)
 
-    def _api_server(self) -> Child:
-        if self._control_plane is None:
-            pytest.skip(
-                "the sandbox's API keeps its objects in memory: it can be cut off (api_proxy), not killed"
-            )
-        return self._control_plane
+    def stop_prometheus(self) -> None:
+        self.control("prometheus/stop")
+
+    def start_prometheus(self) -> None:
+        self.control("prometheus/start")
+
+    def control(self, what: str) -> None:
+        """Throw a switch of the fleet: nodes/gpu-0/stop, pods/NAMESPACE/POD/restart (see sandbox/web.py)."""
+        request = urllib.request.Request(f"{self.control_url}/{what}", method="POST")
+        with urllib.request.urlopen(request, timeout=30):
+            pass
 
 
 @contextmanager
@@ -82,40 +91,36 @@ def platform(name: str, directory: Path) -> Iterator[Platform]:
 
 @contextmanager
 def _sandbox(directory: Path) -> Iterator[Platform]:
-    with _module("gameday.sandbox", "--directory", directory / "sandbox", log=directory / "sandbox.log") as (
-        _,
-        told,
-    ):
-        yield Platform(
-            name="sandbox",
-            context="gameday-sandbox",
-            directory=directory,
-            kubeconfig=Path(told["kubeconfig"]),
-            prometheus_url=told["prometheus_url"],
-            api_url=told["api_url"],
-        )
+    command = ("gameday.sandbox", "--directory", directory / "sandbox")
+    with _module(*command, log=directory / "sandbox.log") as (_, told):
+        yield _platform("sandbox", directory, told)
 
 
 @contextmanager
 def _cluster(directory: Path) -> Iterator[Platform]:
     # Built here and not by the child, whose output goes to a log: the first build takes a quarter of an hour.
     build.build()
-    log = directory / "controlplane.log"
     launcher = ("tests.controlplane.launch", "--directory", directory / "controlplane")
-    with _module(*launcher, log=log) as (control_plane, plane):
+    with _module(*launcher, log=directory / "controlplane.log") as (control_plane, plane):
         fleet = ("gameday.sandbox", "--kubeconfig", plane["kubeconfig"], "--directory", directory / "fleet")
         with _module(*fleet, log=directory / "fleet.log") as (_, told):
-            yield Platform(
-                name="cluster",
-                context=plane["context"],
-                directory=directory,
-                kubeconfig=Path(plane["kubeconfig"]),
-                prometheus_url=told["prometheus_url"],
-                api_url=plane["url"],
-                restricted_kubeconfig=Path(plane["restrictedKubeconfig"]),
-                unauthorized_kubeconfig=Path(plane["unauthorizedKubeconfig"]),
-                _control_plane=control_plane,
-            )
+            running = _platform("cluster", directory, told)
+            running.restricted_kubeconfig = Path(plane["restrictedKubeconfig"])
+            running.unauthorized_kubeconfig = Path(plane["unauthorizedKubeconfig"])
+            running._control_plane = control_plane
+            yield running
+
+
+def _platform(name: str, directory: Path, told: dict[str, Any]) -> Platform:
+    return Platform(
+        name=name,
+        context=told["context"],
+        directory=directory,
+        kubeconfig=Path(told["kubeconfig"]),
+        prometheus_url=told["prometheus"],
+        control_url=told["control"],
+        api_url=told["api"],
+    )
 
 
 @contextmanager
