@@ -8,6 +8,7 @@ can be made to fail, in apiserver/failures.py.
 Annotations that change how things behave, all in sandbox.gameday.dev/:
     start-seconds  on a pod: the time from its start to Ready
     stop-seconds   on a pod: what its program takes to end
+    no-backoff     on a Job's pod, "true": it is replaced at once, however often it was killed
     static-pods    on a node: names of static pods, whose mirror pods come back when they are deleted
     stuck          on a Chaos Mesh experiment, "true": its recovery fails for as long as it is there
 """

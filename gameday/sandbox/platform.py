@@ -122,7 +122,7 @@ async def _run(fleet: Fleet, embedded: bool) -> None:
 
 
 async def _start(prometheus: Prometheus, web: Web) -> None:
-    await prometheus.backfill(web.pages.history(web.address))
+    await prometheus.begin(web.pages.history(web.address))
     await prometheus.start()
 
 

@@ -100,13 +100,14 @@ class Prometheus:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return []
 
-    async def backfill(self, openmetrics: str) -> None:
-        """Put samples from before the start into the data; without promtool there is just no past."""
+    async def begin(self, openmetrics: str) -> None:
+        """Fresh data that hold these samples of the past; without promtool there is just no past."""
+        data = self._directory / "data"
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir(parents=True)
         program = shutil.which("promtool")
         if program is None:
             return
-        data = self._directory / "data"
-        data.mkdir(parents=True, exist_ok=True)
         source = self._directory / "history.txt"
         source.write_text(openmetrics)
         process = await asyncio.create_subprocess_exec(

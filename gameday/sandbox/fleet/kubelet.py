@@ -17,7 +17,9 @@ from gameday.sandbox.work import Work
 
 START = "sandbox.gameday.dev/start-seconds"  # on a pod: from started to Ready
 STOP = "sandbox.gameday.dev/stop-seconds"  # on a pod: how long its program takes to end when told to
+NO_BACKOFF = "sandbox.gameday.dev/no-backoff"  # on a Job's pod: see _forget
 STATIC = "sandbox.gameday.dev/static-pods"  # on a node: names of pods that its kubelet runs from files
+JOB_TRACKING = "batch.kubernetes.io/job-tracking"  # the finalizer that makes a Job count a pod
 PAUSE = "gcr.io/google-containers/pause"  # what Chaos Mesh's pod-failure puts in place of the images
 TERMINATED = 143  # the exit code of a program that ended on SIGTERM
 
@@ -160,10 +162,25 @@ class Kubelets:
                 self._say(pod, "Killing", f"Stopping container {container['name']}")
         if self._ending[uid] > clock:
             return self._ending[uid] - clock
-        if pod["spec"].get("restartPolicy") != "Always" and not is_finished(pod):
+        if annotations_of(pod).get(NO_BACKOFF) == "true":
+            pod = await self._forget(pod)
+        elif pod["spec"].get("restartPolicy") != "Always" and not is_finished(pod):
             await self._write(pod, _ended(pod))
         await self._cache.delete(pod, grace=0)
         return None
+
+    async def _forget(self, pod: Object) -> Object:
+        """Keep a pod's end from its Job, which would wait longer after each one before it replaces it.
+
+        The Job controller doubles that wait even for failures that a podFailurePolicy ignores, up to ten
+        minutes; the training operators that the sandbox's trainer stands for don't.
+        """
+        kept = [f for f in pod["metadata"].get("finalizers") or () if f != JOB_TRACKING]
+        if kept == (pod["metadata"].get("finalizers") or []):
+            return pod
+        changed = await self._kube.patch(Ref.of(pod), {"metadata": {"finalizers": kept}}, "merge")
+        self._cache.put(changed)
+        return changed
 
     async def _write(self, pod: Object, status: Object) -> None:
         self._cache.put(

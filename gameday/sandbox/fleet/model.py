@@ -15,7 +15,7 @@ SERVICE = 0.06  # a request's time on an idle replica
 NEIGHBOUR = 0.04  # how much slower a replica gets by each other one on its node (CPU, PCIe, network)
 LONGEST = 10.0  # a client gives up then
 RETRANSMISSION = 0.2  # Linux' shortest TCP retransmission timeout
-QUEUE_LIMIT = 0.97  # utilisation that latencies are computed for at most; what is beyond is refused
+QUEUE_LIMIT = 0.95  # utilisation that latencies are computed for at most; what is beyond is refused
 SHAPE = (
     0.62,
     0.7,

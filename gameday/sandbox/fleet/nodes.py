@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Iterator
 
-from gameday.platform.errors import PlatformError
+from gameday.platform.errors import ApiError, PlatformError
 from gameday.platform.objects import Object, Ref, condition
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import labels_of, new_condition, now, with_conditions
 from gameday.sandbox.recorder import Recorder
 
+log = logging.getLogger("gameday.sandbox")
 MARK = "sandbox.gameday.dev/simulated"  # the label that makes a node one of the fleet's
 LEASES = "kube-node-lease"
 ZONES = ("zone-a", "zone-b", "zone-c")
@@ -177,12 +179,16 @@ class Heartbeats:
         kube = self._cache.kube
         lease = _lease(name, self.interval)
         try:
-            if condition(node, "Ready").get("status") != "True":
+            try:
+                await kube.patch(Ref.of(lease), {"spec": lease["spec"]}, "merge")
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                await kube.create(lease)
+            if condition(node, "Ready").get("status") != "True":  # after the Lease, or it is taken back
                 await self._revive(node)
-            await kube.patch(Ref.of(lease), {"spec": lease["spec"]}, "merge")
         except PlatformError as error:
-            if getattr(error, "status", 0) == 404:
-                await _quietly_create(self._cache, lease)
+            log.debug("no sign of life from %s: %s", name, error)
 
     async def _revive(self, node: Object) -> None:
         entries = [
@@ -193,10 +199,3 @@ class Heartbeats:
         self._cache.put(await self._cache.kube.patch(Ref.of(node), body, "merge", subresource="status"))
         name = node["metadata"]["name"]
         self._recorder.event(node, "kubelet", "NodeReady", f"Node {name} status is now: NodeReady")
-
-
-async def _quietly_create(cache: Cache, obj: Object) -> None:
-    try:
-        await cache.kube.create(obj)
-    except PlatformError:
-        return
