@@ -96,7 +96,7 @@ async def matching(
         lists = await asyncio.gather(
             *(kube.list(sort.resource, ns, labels=labels or None, fields=fields or None) for ns in namespaces)
         )
-        found = [obj for part in lists for obj in part if _meets(obj, selector, nodes)]
+        found = [obj for part in lists for obj in part if meets(obj, selector, nodes)]
     return sorted(found, key=lambda o: (o["metadata"]["namespace"], o["metadata"]["name"]))
 
 
@@ -179,7 +179,7 @@ async def _nodes(selector: Object, kube: Kube) -> set[str] | None:
     return allowed
 
 
-def _meets(obj: Object, selector: Object, nodes: set[str] | None) -> bool:
+def meets(obj: Object, selector: Object, nodes: set[str] | None) -> bool:
     """The parts of a selector that the API server does not decide."""
     annotations = obj["metadata"].get("annotations") or {}
     if any(annotations.get(k) != v for k, v in (selector.get("annotationSelectors") or {}).items()):

@@ -13,7 +13,7 @@ from gameday.platform.objects import Object, is_ready, is_true
 API_VERSION = "chaos-mesh.org/v1alpha1"
 DAEMONS = "app.kubernetes.io/component=chaos-daemon"  # the label that the Helm chart sets
 PAUSE = "experiment.chaos-mesh.org/pause"  # this annotation at "true" takes a fault out, or never lets it in
-INJECTED = "Injected"
+INJECTED = "Injected"  # a phase may have a tail: "Injected/Wait" is still in
 
 
 async def nodes_with_daemon(kube: Kube) -> set[str]:
@@ -59,7 +59,7 @@ def started(obj: Object) -> bool:
 def progress(obj: Object) -> str:
     """How far the injection, or the recovery, has come, in words."""
     all_records = records(obj)
-    done = sum(r.get("phase") == INJECTED for r in all_records)
+    done = sum(str(r.get("phase")).startswith(INJECTED) for r in all_records)
     if is_true(obj, "Paused"):
         return f"it is paused by its annotation {PAUSE}"
     if is_true(obj, "AllRecovered"):

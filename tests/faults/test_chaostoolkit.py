@@ -1,0 +1,181 @@
+"""Chaos Toolkit actions as faults: run, cut off, undone by another activity, also from the record alone."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gameday.events import Warn
+from gameday.faults.base import FaultError, FaultPlan, PlanError
+from gameday.faults.chaostoolkit import ChaosToolkit, ChaosToolkitSpec
+from gameday.ledger import Ledger
+from gameday.ledger.store import records
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Object
+from tests.faults.chaos import Step, step_of
+from tests.support.polling import eventually
+
+FAULT = ChaosToolkit()
+
+
+def touch(path: Path, **more: Any) -> Object:
+    provider = {"type": "process", "path": "touch", "arguments": [str(path)]}
+    return {"type": "action", "name": f"touch {path.name}", "provider": provider, **more}
+
+
+def remove(path: Path, **more: Any) -> Object:
+    provider = {"type": "python", "module": "os", "func": "unlink", "arguments": {"path": str(path)}}
+    return {"type": "action", "name": f"remove {path.name}", "provider": provider, **more}
+
+
+def note(path: Path, word: str) -> Object:
+    provider = {"type": "process", "path": "sh", "arguments": ["-c", f"echo {word} >> {path}"]}
+    return {"type": "action", "name": f"note {word}", "provider": provider}
+
+
+async def planned(step: Step, spec: Object) -> FaultPlan:
+    return await FAULT.plan(ChaosToolkitSpec.model_validate(spec), step.world)
+
+
+async def test_an_action_runs_and_is_undone(kube: Kube, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    async with step_of(kube, tmp_path) as step:
+        plan = await planned(step, touch(mark, undo=remove(mark)))
+        assert plan.changes == ("run touch, undone by os.unlink",)
+        assert not plan.irreversible
+        assert not mark.exists()
+        evidence = await step.inject(FAULT, plan)
+        assert evidence.facts[0].startswith("touch mark returned {")
+        assert mark.exists()
+        assert await step.undo() == ["undone"]
+        assert not mark.exists()
+
+
+async def test_without_an_undo_it_is_irreversible(kube: Kube, tmp_path: Path) -> None:
+    async with step_of(kube, tmp_path) as step:
+        plan = await planned(step, touch(tmp_path / "mark"))
+        assert plan.irreversible == ("nothing undoes touch mark: name its `undo` if there is one",)
+        await step.inject(FAULT, plan)
+        assert await step.undo() == ["irreversible"]
+        assert [a.state for a in await step.ledger.ledger.audit()] == ["irreversible"]
+
+
+async def test_a_wrong_activity_is_refused_before_anything_is_touched(kube: Kube, tmp_path: Path) -> None:
+    nowhere = {"type": "python", "module": "chaosnone.actions", "func": "x"}
+    async with step_of(kube, tmp_path) as step:
+        with pytest.raises(PlanError, match="could not find Python module"):
+            await planned(step, touch(tmp_path / "mark", undo={"name": "back", "provider": nowhere}))
+
+
+async def test_a_failing_action_fails_the_step_and_is_undone_all_the_same(kube: Kube, tmp_path: Path) -> None:
+    """It may have done half of its work."""
+    mark = tmp_path / "mark"
+    async with step_of(kube, tmp_path) as step:
+        plan = await planned(step, remove(tmp_path / "nothing", undo=touch(mark)))
+        with pytest.raises(FaultError, match=r"remove nothing' failed: FileNotFoundError"):
+            await step.inject(FAULT, plan)
+        assert await step.undo() == ["undone"]
+        assert mark.exists()
+
+
+async def test_a_failure_can_be_ignored_as_chaos_run_does(kube: Kube, tmp_path: Path) -> None:
+    async with step_of(kube, tmp_path) as step:
+        plan = await planned(step, remove(tmp_path / "nothing", ignoreFailure=True))
+        evidence = await step.inject(FAULT, plan)
+        assert "FileNotFoundError" in evidence.facts[0]
+        assert [e.source for e in step.told if isinstance(e, Warn)] == ["remove nothing"]
+
+
+async def test_an_abort_cuts_a_hanging_action_off(kube: Kube, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    provider = {"type": "process", "path": "sh", "arguments": ["-c", f"touch {mark}; sleep 600"]}
+    async with step_of(kube, tmp_path) as step:
+        plan = await planned(step, {"name": "hang", "provider": provider, "undo": remove(mark)})
+        injection = asyncio.create_task(FAULT.inject(plan, step.world, step.ledger))
+        await eventually(lambda: asyncio.to_thread(mark.exists))
+        injection.cancel()
+        async with asyncio.timeout(5):
+            with pytest.raises(asyncio.CancelledError):
+                await injection
+        assert await step.undo() == ["undone"]
+        assert not mark.exists()
+
+
+async def test_a_failed_undo_is_left_and_told(kube: Kube, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    async with step_of(kube, tmp_path) as step:
+        plan = await planned(step, touch(mark, undo=remove(tmp_path / "nothing")))
+        await step.inject(FAULT, plan)
+        assert await step.undo() == ["failed"]
+        audits = await step.ledger.ledger.audit()
+        assert [(a.state, "FileNotFoundError" in a.message) for a in audits] == [("left", True)]
+        (tmp_path / "nothing").touch()
+        assert await step.undo() == ["undone"]  # a failed one is tried again
+
+
+async def test_rollbacks_wait_for_the_end_of_the_run_and_keep_their_order(kube: Kube, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    rollbacks = [note(log, "first"), note(log, "second")]
+    async with step_of(kube, tmp_path) as step:
+        plan = await planned(step, note(log, "action") | {"rollbacks": rollbacks})
+        await step.inject(FAULT, plan)
+        await step.ledger.ledger.undo("1")
+        assert log.read_text().split() == ["action"]
+        await step.undo()
+        assert log.read_text().split() == ["action", "first", "second"]
+
+
+async def test_another_machine_undoes_it_from_the_record(
+    kube: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the values that the environment had then, and without secrets that the file itself held."""
+    mark = tmp_path / "mark"
+    undo = {"name": "back", "provider": {"type": "process", "path": "rm", "arguments": ["${mark}"]}}
+    undo["configuration"] = {"mark": {"type": "env", "key": "MARK"}}
+    secrets = {"token": {"value": "hunter2"}}
+    monkeypatch.setenv("MARK", str(mark))
+    async with step_of(kube, tmp_path) as step:
+        await step.inject(FAULT, await planned(step, touch(mark, undo=undo, secrets=secrets)))
+        monkeypatch.setenv("MARK", str(tmp_path / "another"))
+        run = step.world.run
+        record = next(r for r in await records(kube) if r["metadata"]["name"] == f"gameday-{run}")
+        elsewhere = Ledger.adopt(kube, run, record, step.told.append)
+        assert "hunter2" not in str([e.record() for e in elsewhere.entries])
+        assert [e.state for e in await elsewhere.undo()] == ["undone"]
+        assert not mark.exists()
+        mark.touch()  # for the undo of the first machine, which knows nothing of the second
+
+
+async def test_a_secret_that_was_not_recorded_is_asked_for(kube: Kube, tmp_path: Path) -> None:
+    undo = {"name": "back", "provider": {"type": "process", "path": "true", "secrets": ["token"]}}
+    async with step_of(kube, tmp_path) as step:
+        spec = touch(tmp_path / "mark", undo=undo, secrets={"token": {"value": "hunter2"}})
+        await step.inject(FAULT, await planned(step, spec))
+        record = next(r for r in await records(kube) if r["metadata"]["name"] == f"gameday-{step.world.run}")
+        elsewhere = Ledger.adopt(kube, step.world.run, record, step.told.append)
+        (entry,) = await elsewhere.undo()
+        assert entry.state == "failed"
+        assert "back needs a secret that the record does not hold" in entry.message
+
+
+async def test_a_probe_leaves_no_trace_in_the_ledger(kube: Kube, tmp_path: Path) -> None:
+    provider = {"type": "python", "module": "os", "func": "listdir", "arguments": {"path": str(tmp_path)}}
+    async with step_of(kube, tmp_path) as step:
+        plan = await planned(step, {"type": "probe", "name": "look", "provider": provider})
+        await step.inject(FAULT, plan)
+        assert step.ledger.ledger.entries == []
+
+
+async def test_it_asks_the_cluster_of_the_run_and_no_other(kube: Kube, tmp_path: Path) -> None:
+    provider = {"type": "process", "path": "sh", "arguments": ["-c", "echo $KUBERNETES_CONTEXT"]}
+    async with step_of(kube, tmp_path) as step:
+        evidence = await step.inject(FAULT, await planned(step, {"name": "where", "provider": provider}))
+        assert kube.context in evidence.facts[0]
+
+
+def test_the_example_is_valid() -> None:
+    ChaosToolkitSpec.model_validate(yaml.safe_load(ChaosToolkit.example)["chaostoolkit"])
