@@ -13,15 +13,16 @@ import pytest
 from gameday.platform.errors import ApiError, Unreachable
 from gameday.platform.kube import NODES, Kube
 from gameday.platform.objects import Object
-from tests.controlplane import build
 from tests.controlplane.launch import CONTEXT, ControlPlane, control_plane
 from tests.support import platforms, snapshot
 from tests.support.polling import until
 from tests.support.proxy import ApiProxy
 
-pytestmark = pytest.mark.skipif(
-    build.program("kubectl") is None, reason="the control plane is not built: `make controlplane`"
-)
+
+@pytest.fixture(scope="module", autouse=True)
+def _only_where_it_is_built(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--platform") != "cluster":
+        pytest.skip("about the real control plane: --platform cluster")
 
 
 def config_map(name: str, **data: str) -> Object:
