@@ -8,6 +8,7 @@ its last point is held, so a run may take as long as it likes.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gameday.events import Emit, Gap, QueryDeclared, Samples, Warn
 from gameday.platform.errors import PlatformError, Unreachable
+from gameday.platform.prometheus import PrometheusError
 from gameday.run.alert_watch import AlertWatch
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ MOST_SERIES = 200  # of one query; more can't be told apart in a chart
 CHUNK = 360  # points of a series asked for at once, to bound memory while catching up
 SETTLE = 2.0  # seconds after which the samples of a moment have been scraped and stored
 COVERAGE = "max(timestamp(up))"  # when Prometheus last scraped anything, whatever it scrapes
+LOOK_BACK = 300.0  # seconds before the run that tell how old the newest sample usually is
 ALERTS = "ALERTS"
 
 
@@ -64,17 +67,19 @@ class Sampler:
         *,
         step: float = 5.0,
         every: float = 15.0,
+        settle: float = SETTLE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._prometheus, self._emit, self._clock = prometheus, emit, clock
-        self._step, self._every = step, every
+        self._step, self._every, self._settle = step, every, settle
         asked = [*dict.fromkeys(queries), Query(ALERTS, "alerts")]
         before = self._steps(clock()) - 1
         self._curves = [_Curve(number, query, before) for number, query in enumerate(asked, 1)]
         self._alerts = AlertWatch(prometheus, emit)
         self._declared = False
         self._away = ""  # why nobody answers
-        self._unseen: frozenset[int] = frozenset()  # moments that Prometheus itself did not see
+        self._usual: float | None = None  # seconds, the age of Prometheus' newest sample
+        self._unseen: frozenset[int] = frozenset()  # new moments that Prometheus itself did not see
         self._busy = asyncio.Lock()
 
     async def run(self) -> None:
@@ -82,7 +87,7 @@ class Sampler:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._alerts.run())
             while True:
-                await self.sample(self._clock() - SETTLE)
+                await self.sample(self._clock() - self._settle)
                 await asyncio.sleep(self._every)
 
     async def flush(self, within: float = 12.0) -> None:
@@ -111,14 +116,17 @@ class Sampler:
         async with self._busy:
             self._declare()
             end = self._steps(until)
-            if self._away and not await self._back(end):
+            self._unseen = frozenset()
+            try:
+                await self._look(min(curve.last for curve in self._curves) + 1, end)
+            except Unreachable as error:
+                self._lost(str(error))
                 return
+            self._away = ""
             rest = iter(self._curves)
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(AT_ONCE, len(self._curves))):
                     group.create_task(self._work(rest, end))
-            if not self._away:
-                self._unseen = frozenset()
 
     def _steps(self, at: float) -> int:
         return int(at // self._step)
@@ -186,7 +194,7 @@ class Sampler:
         points = series.points
         if self._unseen:
             points = [point for point in points if round(point[0] / self._step) not in self._unseen]
-        return {"labels": series.labels, "points": [[_number(at), _number(value)] for at, value in points]}
+        return {"labels": series.labels, "points": [[at, _number(value)] for at, value in points]}
 
     def _tell_missing(self, curve: _Curve, first: int, last: int, series: list[dict[str, Any]]) -> None:
         """Mark the moments without any value. That no alert is active is nothing missing."""
@@ -220,33 +228,26 @@ class Sampler:
             self._away = why
             self._emit(Warn(source="sampling", message=f"{why}; what is missing is fetched when it is back"))
 
-    async def _back(self, end: int) -> bool:
-        """Whether Prometheus answers again; finds out what it missed while it was away."""
-        if not await self._prometheus.ready():
-            return False
-        try:
-            self._unseen = await self._find_unseen(min(c.last for c in self._curves) + 1, end)
-        except PlatformError:
-            return False
-        self._away = ""
-        return True
+    async def _look(self, first: int, last: int) -> None:
+        """Find the moments that Prometheus did not see, because it was down or only just up again.
 
-    async def _find_unseen(self, first: int, last: int) -> frozenset[int]:
-        """The moments that Prometheus did not see because it was down.
-
-        After a restart it answers for them too, with the last values before (for five minutes, its
-        look-back). The age of its newest sample gives it away: it is higher than in the minute before.
+        It answers for them all the same, with the values before (for five minutes, its look-back). The
+        age of its newest sample gives it away: it is higher than what was usual before the run.
         """
-        before = round(60 / self._step)
+        before = round(LOOK_BACK / self._step) if self._usual is None else 0
         ages: dict[int, float] = {}
-        for start in range(first - before, last + 1, CHUNK):
-            for series in await self._ask(COVERAGE, start, min(last, start + CHUNK - 1)):
-                ages |= {round(at / self._step): at - value for at, value in series.points}
-        if not ages:
-            return frozenset()  # it keeps no `up`: believe what it says
-        usual = max((age for moment, age in ages.items() if moment < first), default=self._step)
-        limit = usual + self._step
-        return frozenset(m for m in range(first, last + 1) if ages.get(m, limit + 1) > limit)
+        try:
+            for start in range(first - before, last + 1, CHUNK):
+                for series in await self._ask(COVERAGE, start, min(last, start + CHUNK - 1)):
+                    ages |= {round(at / self._step): at - value for at, value in series.points}
+        except PrometheusError:
+            return  # what can't tell is believed
+        if self._usual is None and ages:
+            self._usual = max((age for moment, age in ages.items() if moment < first), default=self._step)
+        if self._usual is not None:
+            limit = self._usual + self._step
+            moments = range(first, last + 1)
+            self._unseen = frozenset(m for m in moments if ages.get(m, math.inf) > limit)
 
 
 def _number(value: float) -> float | int | str:
