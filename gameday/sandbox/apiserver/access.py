@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gameday.sandbox.apiserver.resources import Resource
-from gameday.sandbox.apiserver.status import Refused, forbidden
+from gameday.sandbox.apiserver.routes import Request
+from gameday.sandbox.apiserver.status import forbidden
 
 Json = dict[str, Any]
 
@@ -20,42 +21,45 @@ class Denial:
     resource: str = "*"
     group: str = "*"
     namespace: str = "*"
+    user: str = "*"
 
-    def covers(self, verb: str, resource: str, group: str, namespace: str) -> bool:
-        asked = (verb, resource, group, namespace)
-        rule = (self.verb, self.resource, self.group, self.namespace)
+    def covers(self, user: str, verb: str, resource: str, group: str, namespace: str) -> bool:
+        asked = (user, verb, resource, group, namespace)
+        rule = (self.user, self.verb, self.resource, self.group, self.namespace)
         return all(r in ("*", a) for r, a in zip(rule, asked, strict=True))
 
 
 class Access:
     """The rules in force."""
 
-    def __init__(self, user: str, denials: Iterable[Denial] = ()) -> None:
-        self.user = user
+    def __init__(self, denials: Iterable[Denial] = ()) -> None:
         self.denials = list(denials)
 
-    def allowed(self, verb: str, resource: str, group: str, namespace: str) -> bool:
-        return not any(d.covers(verb, resource, group, namespace) for d in self.denials)
+    def allowed(self, user: str, verb: str, resource: str, group: str, namespace: str) -> bool:
+        return not any(d.covers(user, verb, resource, group, namespace) for d in self.denials)
 
-    def check(self, verb: str, resource: Resource, subresource: str, namespace: str, name: str) -> None:
+    def check(self, request: Request) -> None:
         """Raise 403 with the sentence that RBAC answers."""
-        full = f"{resource.plural}/{subresource}" if subresource else resource.plural
-        if self.denials and not self.allowed(verb, full, resource.group, namespace):
-            raise self._refusal(verb, resource, full, namespace, name)
-
-    def _refusal(self, verb: str, resource: Resource, full: str, namespace: str, name: str) -> Refused:
+        resource, namespace = request.resource, request.namespace
+        full = f"{resource.plural}/{request.subresource}" if request.subresource else resource.plural
+        if self.allowed(request.user, request.verb, full, resource.group, namespace):
+            return
         scope = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
-        why = f'User "{self.user}" cannot {verb} resource "{full}" in API group "{resource.group}" {scope}'
-        return forbidden(resource, name, why)
+        raise forbidden(
+            resource,
+            request.name,
+            f'User "{request.user}" cannot {request.verb} resource "{full}" in API group '
+            f'"{resource.group}" {scope}',
+        )
 
-    def review(self, resource: Resource, body: Json) -> Json:
+    def review(self, resource: Resource, user: str, body: Json) -> Json:
         """Answer a SelfSubjectAccessReview and its like; nothing is stored."""
         review = {**body, "kind": resource.kind, "apiVersion": resource.api_version}
         review.setdefault("metadata", {"creationTimestamp": None})
         match resource.plural:
             case "selfsubjectreviews":
                 groups = ["system:masters", "system:authenticated"]
-                review["status"] = {"userInfo": {"username": self.user, "groups": groups}}
+                review["status"] = {"userInfo": {"username": user, "groups": groups}}
             case "selfsubjectrulesreviews":
                 rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
                 anywhere = [{"verbs": ["*"], "nonResourceURLs": ["*"]}]
@@ -65,16 +69,16 @@ class Access:
                     "incomplete": bool(self.denials),
                 }
             case _:
-                review["status"] = self._verdict(body.get("spec") or {})
+                review["status"] = self._verdict(user, body.get("spec") or {})
         return review
 
-    def _verdict(self, spec: Json) -> Json:
+    def _verdict(self, user: str, spec: Json) -> Json:
         asked = spec.get("resourceAttributes")
         if not asked:
             return {"allowed": True}
         subresource = asked.get("subresource")
         full = f"{asked.get('resource', '*')}/{subresource}" if subresource else asked.get("resource", "*")
-        where = (asked.get("verb", "*"), full, asked.get("group", ""), asked.get("namespace", ""))
+        where = (user, asked.get("verb", "*"), full, asked.get("group", ""), asked.get("namespace", ""))
         return (
             {"allowed": True}
             if self.allowed(*where)

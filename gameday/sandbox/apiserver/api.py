@@ -79,7 +79,7 @@ class Api:
         if request.resource.group in ANSWERED_ONLY:
             if request.verb != "create":
                 raise method_not_allowed()
-            return Answer(201, self._access.review(request.resource, _body(request)))
+            return Answer(201, self._access.review(request.resource, request.user, _body(request)))
         if request.subresource and request.subresource != "status":
             return self._subresource(request)
         match request.verb:

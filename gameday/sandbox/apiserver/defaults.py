@@ -21,9 +21,22 @@ def _pod_spec(spec: Json) -> None:
         container.setdefault("terminationMessagePolicy", "File")
         for port in container.get("ports") or ():
             port.setdefault("protocol", "TCP")
+        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+            _probe(container.get(probe))
         limits = container["resources"].get("limits")
         if limits:
             container["resources"]["requests"] = {**limits, **(container["resources"].get("requests") or {})}
+
+
+def _probe(probe: Json | None) -> None:
+    if not probe:
+        return
+    usual = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
+    for key, value in usual.items():
+        probe.setdefault(key, value)
+    if probe.get("httpGet"):
+        probe["httpGet"].setdefault("path", "/")
+        probe["httpGet"].setdefault("scheme", "HTTP")
 
 
 def _pod(obj: Json) -> None:

@@ -4,14 +4,17 @@
                                "retryAfter": 3, "delay": 0.5}
     GET    /sandbox/failures  the failures still to come
     DELETE /sandbox/failures  none any more
-    PUT    /sandbox/denials   {"verb": "create", "resource": "pods/eviction"}: forbidden (403) until deleted
+    PUT    /sandbox/denials   {"verb": "create", "resource": "pods/eviction", "group": "", "namespace": "a",
+                               "user": "restricted"}: forbidden (403) until deleted; what is left out is any
     GET, DELETE /sandbox/denials
     POST   /sandbox/watches/end    every open watch ends, as when a server restarts
     POST   /sandbox/history/forget events and continue tokens so far are gone: the next ones to ask get 410
 
 A failure applies to the next `count` (default 1; 0: until deleted) requests whose verb (get, list, watch,
-create, update, patch, delete, deletecollection; default any) and path (a regular expression, searched) fit.
-`status` 0 (the default) only delays; "drop" closes the connection without an answer.
+create, update, patch, delete, deletecollection), user and path (a regular expression, searched) fit; what is
+left out fits always. Where the server asks for no token, the bearer token that a client sends is its user's
+name, so a kubeconfig with a token makes a client that can be told from the others. `status` 0 (the default)
+only delays; "drop" closes the connection without an answer.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ class Failure:
     """One kind of misbehaviour; `count` requests are still to suffer it, 0 means without end."""
 
     verb: str
+    user: str
     path: re.Pattern[str]
     status: int
     drop: bool
@@ -50,6 +54,7 @@ class Failure:
             status = data.get("status", 0)
             return cls(
                 verb=match.get("verb", ""),
+                user=match.get("user", ""),
                 path=re.compile(match.get("path", "")),
                 status=0 if status == "drop" else int(status),
                 drop=status == "drop",
@@ -62,7 +67,7 @@ class Failure:
 
     def to_data(self) -> Json:
         return {
-            "match": {"verb": self.verb, "path": self.path.pattern},
+            "match": {"verb": self.verb, "user": self.user, "path": self.path.pattern},
             "status": "drop" if self.drop else self.status,
             "count": self.count,
             "retryAfter": self.retry_after,
@@ -83,10 +88,11 @@ class Failures:
     def __init__(self) -> None:
         self.pending: list[Failure] = []
 
-    def take(self, verb: str, path: str) -> Failure | None:
+    def take(self, verb: str, path: str, user: str) -> Failure | None:
         """The failure that this request suffers; counted."""
         for failure in self.pending:
-            if failure.verb in ("", verb) and failure.path.search(path):
+            fits = failure.verb in ("", verb) and failure.user in ("", user)
+            if fits and failure.path.search(path):
                 if failure.count == 1:
                     self.pending.remove(failure)
                 elif failure.count:

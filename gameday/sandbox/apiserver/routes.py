@@ -24,6 +24,7 @@ class Request:
     accept: str = ""
     content_type: str = ""
     agent: str = ""
+    user: str = ""
     body: bytes = b""
 
     @property

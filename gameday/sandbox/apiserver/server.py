@@ -36,9 +36,10 @@ def _no_log(pod: Json, _query: Mapping[str, str]) -> str:
 class ApiServer:
     """A Kubernetes API server in this process.
 
-    `token`: the bearer token that clients must send (None: everybody is `user`). `denials`: what is forbidden
-    from the start. `window`: events kept per kind for watches that come late. `read_log`: what answers
-    `kubectl logs`. `bookmark_every`: seconds between a watch's bookmarks.
+    `token`: the bearer token that clients must send to be `user` (None: no token is needed, and one that is
+    sent is taken for the user's name). `denials`: what is forbidden from the start. `window`: events kept per
+    kind for watches that come late. `read_log`: what answers `kubectl logs`. `bookmark_every`: seconds
+    between a watch's bookmarks.
     """
 
     def __init__(
@@ -54,10 +55,10 @@ class ApiServer:
         self.store = Store(window)
         self.catalogue = Catalogue()
         self.objects = Objects(self.store, self.catalogue)
-        self.access = Access(user, denials)
+        self.access = Access(denials)
         self.failures = Failures()
         self._api = Api(self.objects, self.access, read_log)
-        self._token = token
+        self._token, self._user = token, user
         self._bookmark_every = bookmark_every
         self._watches: set[Watch] = set()
         self._runner: web.ServerRunner | None = None
@@ -84,9 +85,11 @@ class ApiServer:
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Serve; answers the URL. Port 0 takes any free one."""
         self._collecting = asyncio.create_task(self._collector.run(), name="garbage collector")
-        self._runner = web.ServerRunner(web.Server(self._handle, handler_cancellation=True))
+        self._runner = web.ServerRunner(
+            web.Server(self._handle, handler_cancellation=True), shutdown_timeout=1.0
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, shutdown_timeout=1.0)
+        site = web.TCPSite(self._runner, host, port)
         await site.start()
         bound = self._runner.addresses[0]
         return f"http://{bound[0]}:{bound[1]}"
@@ -122,22 +125,31 @@ class ApiServer:
                 return _json(200, encode(self._control.answer(http.method, path, await http.read())))
             if path in _HEALTH:
                 return web.Response(text="ok")
-            if self._token and http.headers.get("Authorization") != f"Bearer {self._token}":
-                raise unauthorized()
+            user = self._authenticate(http)
             document = discovery.document(self.catalogue, path) if http.method == "GET" else None
             if document is not None:
-                await self._suffer(http, "get")
+                await self._suffer(http, "get", user)
                 return _json(200, encode(document))
             request = route(self.catalogue, http.method, path, http.query)
-            await self._suffer(http, request.verb)
+            request.user = user
+            await self._suffer(http, request.verb, user)
             return await self._resource(http, request)
         except Refused as refused:
             headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after else {}
             return _json(refused.code, encode(refused.body()), headers)
 
-    async def _suffer(self, http: web.BaseRequest, verb: str) -> None:
+    def _authenticate(self, http: web.BaseRequest) -> str:
+        """The user's name; raises 401 for a wrong token."""
+        token = http.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self._token is None:
+            return token or self._user
+        if token != self._token:
+            raise unauthorized()
+        return self._user
+
+    async def _suffer(self, http: web.BaseRequest, verb: str, user: str) -> None:
         """The failure that a test asked for, if one fits."""
-        failure = self.failures.take(verb, http.path)
+        failure = self.failures.take(verb, http.path, user)
         if failure is None:
             return
         if failure.delay:
@@ -150,9 +162,7 @@ class ApiServer:
             raise failure.refusal()
 
     async def _resource(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
-        self.access.check(
-            request.verb, request.resource, request.subresource, request.namespace, request.name
-        )
+        self.access.check(request)
         request.accept = http.headers.get("Accept", "")
         if request.verb == "watch":
             return await self._stream(http, request)

@@ -24,7 +24,7 @@ def table(resource: Resource, objects: list[Json]) -> tuple[list[Json], list[lis
     middle = [h for h in headers.split(",") if h]
     if resource.plural == "events":
         names = middle
-    elif "Age" in [h.rstrip("+") for h in middle]:
+    elif "Created At" in middle or "Age" in middle:
         names = ["Name", *middle]
     else:
         at = next((i for i, h in enumerate(middle) if h.endswith("+")), len(middle))
