@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from gameday.experiment.quantity import parse_measure, parse_quantity
-from gameday.experiment.text import TextValue, scalar_text, shorten
+from gameday.experiment.text import TextValue, describe, scalar_text, shorten
 
 Measured = float | str | bool
+LONGEST = 300
 
 GRAMMAR = (
     "expected a comparison (`< 500ms`, `>= 90% of baseline`, `!= 0`), a range (`100ms..500ms`), "
@@ -57,8 +58,8 @@ class Expectation(TextValue):
     @classmethod
     def parse(cls, value: object) -> Self:
         text = scalar_text(value)
-        if not text or not text.isprintable():
-            raise ValueError(GRAMMAR + ", found nothing" * (not text))
+        if not text or not text.isprintable() or len(text) > LONGEST:
+            raise ValueError(f"{GRAMMAR}, found {describe(text)}")
         _reject_mistakes(text)
         body, of_baseline = _OF_BASELINE.subn("", text)
         relative = bool(of_baseline)

@@ -101,7 +101,7 @@ def _warnings(experiment: Experiment, path: Path) -> tuple[str, ...]:
     folders = (*path.absolute().parents, Path.cwd())
     if any(_exists(folder / runbook) for folder in folders):
         return ()
-    return (f"{path}: spec.runbook: there is no file {runbook} here or in a folder above",)
+    return (f"spec.runbook: there is no file {runbook} here or in a folder above",)
 
 
 def _exists(path: Path) -> bool:

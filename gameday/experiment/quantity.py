@@ -14,6 +14,7 @@ DECIMAL = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 MEASURES = {"": 1.0, "%": 0.01} | SECONDS | BINARY | DECIMAL
 # Kubernetes: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 KUBERNETES = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "E": 1e18} | BINARY | DECIMAL
+LONGEST_TEXT = 60  # of one number with its unit; the expressions below take quadratic time for nonsense
 LONGEST = 30 * 24 * 3600.0
 
 _PART = re.compile(rf"({NUMBER})({'|'.join(SECONDS)})")
@@ -38,7 +39,7 @@ def _duration(value: object) -> float | None:
         return None
     if isinstance(value, int | float):
         return float(value) if abs(value) < 1e300 else math.inf
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
         return None
     text = value.strip()
     if re.fullmatch(NUMBER, text, re.ASCII):
@@ -68,13 +69,13 @@ def parse_quantity(text: str) -> float:
 
 def parse_measure(text: str) -> float:
     """A bound on a measurement: `m` is minutes here, `%` is 0.01. Raises ValueError."""
-    if _DURATION.fullmatch(text):
+    if len(text) <= LONGEST_TEXT and _DURATION.fullmatch(text):
         return parse_duration(text)
     return _quantity(text, MEASURES, "a number with an optional unit (ms, s, m, h, %, Ki, Mi, Gi, k, M, G)")
 
 
 def _quantity(text: str, units: dict[str, float], expected: str) -> float:
-    match = _QUANTITY.fullmatch(text.strip())
+    match = _QUANTITY.fullmatch(text.strip()) if len(text) <= LONGEST_TEXT else None
     if match is None or not text.isprintable():
         raise ValueError(f"expected {expected}, found {describe(text)}")
     number, unit = match.groups()

@@ -33,8 +33,8 @@ def json_schema() -> Schema:
 
 
 def json_schema_text() -> str:
-    """The same as a file's text."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    """The same as the text of a file, as `gameday schema` prints it."""
+    return json.dumps(json_schema(), indent=2) + "\n"
 
 
 def _tidy(schema: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+LONGEST = 4_000
 _TOKEN = re.compile(r"\s*(==|!=|[=!<>(),]|[^\s=!<>(),]+)")
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -94,6 +95,8 @@ class _Parser:
     """Recursive descent over a handful of tokens."""
 
     def __init__(self, text: str) -> None:
+        if len(text) > LONGEST:
+            raise ValueError(f"a label selector has at most {LONGEST:,} characters, found {len(text):,}")
         self.text = text
         self.tokens = [*_TOKEN.findall(text), ""]
         self.at = 0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
 
 from gameday.experiment.quantity import format_duration, parse_duration
 from gameday.experiment.selector import Selector
@@ -181,5 +181,16 @@ def _dns_label(text: str) -> None:
 DNSLabel = Annotated[str, checked(_dns_label), WithJsonSchema({"type": "string", "pattern": DNS_LABEL})]
 """A Kubernetes object name of the strict sort: namespaces, experiments."""
 
-ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+
+
+def _object_name(text: str) -> None:
+    if not re.fullmatch(OBJECT_NAME.strip("^$"), text):
+        raise ValueError(
+            "is no object's name: expected lowercase letters, digits, `-` and `.`, at most 253, "
+            f"found {describe(text)}"
+        )
+
+
+ObjectName = Annotated[str, checked(_object_name), WithJsonSchema({"type": "string", "pattern": OBJECT_NAME})]
 """A Kubernetes object name such as a node's."""

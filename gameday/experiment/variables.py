@@ -133,15 +133,19 @@ class _Renderer:
         return self.text(value, path) if isinstance(value, str) and "{{" in value else value
 
     def text(self, text: str, path: Path) -> Any:
+        if self.templates > MOST_TEMPLATES or self.length > MOST_TEXT:
+            return text  # told already
+        self.templates += 1
         try:
-            if self.templates >= MOST_TEMPLATES or self.length > MOST_TEXT:
-                raise ValueError("too many templates in one file")
-            self.templates += 1
+            if self.templates > MOST_TEMPLATES:
+                raise ValueError(f"a file has at most {MOST_TEMPLATES:,} templates")
             value = render_text(text, self.variables)
         except ValueError as error:
             self.tree.report(path, str(error))
             return text
         self.length += len(str(value))
+        if self.length > MOST_TEXT:
+            self.tree.report(path, "the templates of this file give too much text")
         return value
 
 

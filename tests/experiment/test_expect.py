@@ -72,7 +72,8 @@ def test_no_data_is_never_healthy(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("", "found nothing"),
+        ("", "found an empty text"),
+        ("< " + "9" * 100_000, "expected a comparison"),
         ("=> 5", "write `>=`"),
         ("= 5", "write `==`"),
         ("≥ 5", "write `>=`"),

@@ -173,6 +173,7 @@ def test_every_problem_at_once(write: Write) -> None:
         ("  method:", "  observe: ['']\n  method:", "15:13", "must not be empty"),
         (STEP, "    - repeat: {times: 1001, steps: [{wait: 1s}]}\n", "16:23", "expected at most 1000"),
         (STEP, "    - repeat: {times: 3, steps: {}}\n", "16:33", "expected a list, found a mapping"),
+        ("selector: gpu=true", "names: [gpu_0]", "17:24", "is no object's name: expected lowercase letters"),
         ("title: Two nodes may break", "title: ' '", "6:10", "must not be empty"),
         (
             "apiVersion: gameday.dev/v1alpha1",
@@ -208,7 +209,7 @@ def test_deep_and_many_steps(write: Write) -> None:
 def test_a_missing_runbook_is_a_warning(write: Write, tmp_path: Path) -> None:
     path = write(("  target:", "  runbook: runbooks/nodes.md\n  target:"))
     assert load(path).warnings == (
-        f"{path}: spec.runbook: there is no file runbooks/nodes.md here or in a folder above",
+        "spec.runbook: there is no file runbooks/nodes.md here or in a folder above",
     )
     (tmp_path / "runbooks").mkdir()
     (tmp_path / "runbooks" / "nodes.md").touch()
