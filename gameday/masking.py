@@ -28,7 +28,9 @@ _PATTERNS = [
     re.compile(r"(\b(?:AKIA|ASIA))[0-9A-Z]{16}\b"),
     re.compile(r"(\b(?:xox[a-z]|xapp)-)[\w-]{8,}"),
     re.compile(r"(\bgh[pousr]_|\bgithub_pat_)\w{20,}"),
-    re.compile(rf"(\b[\w.-]*{_WORDS}\\?[\"']?\s*[=:]\s*\\?[\"']?)(?!\*\*\*)[^\s\"',;&)}}\]]+", re.IGNORECASE),
+    re.compile(
+        rf"(\b[\w.-]*{_WORDS}\\?[\"']?\s*[=:]\s*\\?[\"']?)(?!\*\*\*)[^\s\"',;&)}}\]\\]+", re.IGNORECASE
+    ),
     re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)", re.IGNORECASE),
 ]
 

@@ -17,6 +17,7 @@ from typing import Any
 from gameday.events import Event, RunStarted, Warn
 from gameday.platform.errors import PlatformError
 
+_LATER = "`gameday report post RUN`"
 API_URL = "https://slack.com/api/"
 EVERY = 1.05  # seconds between two messages to one channel
 TEXT = 3000  # characters of one section
@@ -158,13 +159,17 @@ class Slack:
 
 def _unreachable(error: Exception) -> SlackError:
     why = str(error) or type(error).__name__
-    return SlackError(f"Slack could not be reached ({why}); post later with `gameday report post RUN`")
+    return SlackError(f"Slack could not be reached ({why}); post later with {_LATER}")
 
 
 def _refused(error: Any, channel: str) -> SlackError:
     """Slack's answer in words, with what to do about it."""
     answer = error.response.data if isinstance(getattr(error.response, "data", None), dict) else {}
-    code = str(answer.get("error") or f"status {error.response.status_code}")
+    code = str(answer.get("error") or "")
+    if not code:
+        return SlackError(
+            f"Slack answered with status {error.response.status_code}; post later with {_LATER}"
+        )
     advice = _ADVICE.get(code, "see https://docs.slack.dev/reference/methods for this error")
     advice = advice.format(channel=channel, needed=answer.get("needed", "it needs"))
     details = answer.get("response_metadata", {}).get("messages") or []

@@ -119,17 +119,14 @@ def windows(retro: Retrospective) -> list[dict[str, Any]]:
 
 
 def alerts(retro: Retrospective) -> list[dict[str, Any]]:
-    """The first firing of each alert; names are written only while there is room for them."""
+    """The first firing of each alert."""
     first: dict[str, float] = {}
     for track in retro.alerts:
         for span in track.spans:
             if span.state == "firing":
                 first[track.name] = min(first.get(track.name, math.inf), span.start)
     ranked = sorted(first.items(), key=lambda item: item[1])
-    return [
-        {"x": _ms(retro, at), "label": name if len(first) <= 4 else "", "row": row}
-        for row, (name, at) in enumerate(ranked)
-    ]
+    return [{"x": _ms(retro, at), "name": name, "row": row} for row, (name, at) in enumerate(ranked)]
 
 
 def _ms(retro: Retrospective, at: float | None) -> int:
@@ -195,6 +192,10 @@ def png(retro: Retrospective) -> bytes:
     for param in spec["params"]:
         param["value"] = drawn.params[param["name"]]
     spec["datasets"] = {**drawn.data, "samples": rows(drawn.lines)}
+    for alert in drawn.data["alerts"][
+        :4
+    ]:  # a picture can't be asked; the page names alerts above its timeline
+        alert["label"] = alert["name"]
     shown = f" ({', '.join(x.label for x in drawn.lines[:3])}…)" if len(drawn.lines) > 1 else ""
     spec |= {
         "width": 860,
@@ -237,7 +238,7 @@ def specification() -> dict[str, Any]:
     import altair as alt
 
     time = alt.Scale(type="utc", domainMin=alt.expr("x0"), domainMax=alt.expr("x1"), nice=False)
-    clock = alt.Axis(labelExpr=_CLOCK, grid=False, tickCount=8, labelFlush=False)
+    clock = alt.Axis(labelExpr=_CLOCK, grid=False, tickCount=alt.expr("width / 90"), labelFlush=False)
     value = alt.Scale(domainMin=alt.expr("y0"), domainMax=alt.expr("y1"), zero=False, nice=False)
     figures = alt.Axis(labelExpr="format(datum.value * factor, ',.3~r') + suffix", tickCount=5, minExtent=64)
     x, end, moment = (alt.X(f"{name}:T", title=None, scale=time, axis=clock) for name in ("x", "x2", "t"))

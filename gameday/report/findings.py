@@ -230,7 +230,7 @@ def kubernetes_warnings(r: Retrospective, story: Story) -> Iterator[Finding]:
 
 def fault_failed(r: Retrospective, _: Story) -> Iterator[Finding]:
     for f in r.faults:
-        if f.state == "failed":
+        if f.failed:
             yield Finding(
                 "fault-failed",
                 "warning",

@@ -129,6 +129,7 @@ class FaultWindow:
     targets: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     message: str = ""
+    failed: bool = False  # at any time; it may have been undone since
     seqs: tuple[int, ...] = ()
 
     @property

@@ -245,7 +245,7 @@ def grouped(touched: Iterable[Touched]) -> Iterator[Group]:
         yield Group(same[0], tuple(t.object for t in same))
 
 
-_EXPORTS = "window.vegaEmbed = vegaEmbed; window.vega = vega;"
+_EXPORTS = "window.vegaEmbed = vegaEmbed;"
 
 
 def library() -> str:

@@ -68,6 +68,8 @@ def summary(retro: Retrospective, link: str = "") -> Message:
 
 
 def _plain(text: str, most: int) -> Block:
+    """Plain text knows no mark-up; its angle brackets go all the same, whoever reads it."""
+    text = text.replace("<", "‹").replace(">", "›")
     short = text if len(text) <= most else text[: most - 1] + "…"
     return {"type": "plain_text", "text": short, "emoji": False}
 

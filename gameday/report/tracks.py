@@ -52,6 +52,7 @@ def _advance(window: FaultWindow, event: ev.Fault) -> FaultWindow:
         targets=tuple(event.targets) or window.targets,
         evidence=window.evidence + tuple(mask_text(str(e)) for e in event.evidence),
         message=mask_text(event.message) or window.message,
+        failed=window.failed or event.state == "failed",
         seqs=(*window.seqs, event.seq),
     )
 

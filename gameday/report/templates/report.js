@@ -10,7 +10,7 @@
     return "+" + (h ? h + ":" + two(Math.floor((s % 3600) / 60)) : Math.floor(s / 60)) + ":" + two(s % 60);
   };
   const wall = (ms) => new Date(start * 1000 + ms).toISOString().slice(11, 19) + " UTC";
-  const figure = (v, p) => (v == null ? "no sample" : vega.format(",.4~g")(v * p.factor) + p.suffix);
+  const figure = (v, p) => (v == null ? "no sample" : (v * p.factor).toLocaleString("en", { maximumSignificantDigits: 4 }) + p.suffix);
 
   let zoom = null;
   const whole = (p) => [p.x0, p.x1];
