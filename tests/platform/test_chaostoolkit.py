@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -147,8 +144,8 @@ async def test_it_ends_when_the_one_who_asked_is_killed(tmp_path: Path) -> None:
         "import asyncio, json, sys; from gameday.platform.chaostoolkit import run_activity; "
         "asyncio.run(run_activity(json.loads(sys.argv[1]), 600))"
     )
-    asker = subprocess.Popen([sys.executable, "-c", script, json.dumps(hanging(tmp_path))])
+    asker = await asyncio.create_subprocess_exec(sys.executable, "-c", script, json.dumps(hanging(tmp_path)))
     pids = await started(tmp_path)
-    os.kill(asker.pid, signal.SIGKILL)
-    asker.wait()
+    asker.kill()
+    await asker.wait()
     await all_gone(pids)

@@ -37,9 +37,9 @@ def select(cache: Cache, namespace: str, spec: Mapping[str, Any]) -> list[Object
     if mode == "fixed":
         count = int(number)
     elif mode == "fixed-percent":
-        count = math.floor(len(pods) * number / 100)
+        count = math.ceil(len(pods) * number / 100)
     else:
-        count = math.floor(len(pods) * random.uniform(0, number) / 100)
+        count = math.ceil(len(pods) * random.randint(0, int(number)) / 100)
     if count <= 0:
         raise SelectionError("cannot select any pod")
     return random.sample(pods, min(count, len(pods)))
@@ -69,18 +69,25 @@ def _fits(cache: Cache, pod: Object, selector: Mapping[str, Any]) -> bool:
     if any(annotations_of(pod).get(k) != v for k, v in wanted.items()):
         return False
     phase = (pod.get("status") or {}).get("phase")
-    phases = selector.get("podPhaseSelectors")
-    if phases and phase not in phases:
+    phases = selector.get("podPhaseSelectors") or []
+    included = [p for p in phases if not p.startswith("!")]
+    if (included and phase not in included) or f"!{phase}" in phases:
         return False
     name = pod["spec"].get("nodeName")
-    if selector.get("nodes") and name not in selector["nodes"]:
-        return False
-    node = cache.get("Node", ("", name)) if name else None
-    on_labels = selector.get("nodeSelectors") or {}
-    if on_labels and (node is None or any(labels_of(node).get(k) != v for k, v in on_labels.items())):
+    if not _on_wanted_node(cache, name, selector):
         return False
     fields = {"metadata.name": pod["metadata"]["name"], "spec.nodeName": name, "status.phase": phase}
     return all(fields.get(k) == v for k, v in (selector.get("fieldSelectors") or {}).items())
+
+
+def _on_wanted_node(cache: Cache, name: str | None, selector: Mapping[str, Any]) -> bool:
+    """Nodes by name and nodes by label add up (upstream's pkg/selector/pod/node_selector.go)."""
+    names, labels = selector.get("nodes") or (), selector.get("nodeSelectors") or {}
+    if not names and not labels:
+        return True
+    node = cache.get("Node", ("", name)) if name else None
+    by_label = bool(labels) and node is not None and labels.items() <= labels_of(node).items()
+    return name in names or by_label
 
 
 def daemon_missing(cache: Cache, pod: Object) -> str:
