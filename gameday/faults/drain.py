@@ -12,7 +12,7 @@ from gameday.faults.base import Evidence, FaultPlan, PlanError
 from gameday.faults.cordon import UNSCHEDULABLE
 from gameday.faults.eviction import Policy, decide, evictable, refused
 from gameday.faults.evictor import Evictor
-from gameday.faults.nodes import edit_nodes, node_victim, pick_nodes, present
+from gameday.faults.nodes import edit_nodes, node_victim, pick_nodes
 from gameday.faults.pods import check_namespaces
 from gameday.ledger import StepLedger
 from gameday.platform.objects import Object
@@ -75,9 +75,8 @@ class Drain:
         )
 
     async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
-        victims = await present(plan.victims, world)
-        await edit_nodes(victims, UNSCHEDULABLE, world, ledger)
-        names = [v.ref.name for v in victims]
+        await edit_nodes(plan.victims, UNSCHEDULABLE, world, ledger)
+        names = [v.ref.name for v in plan.victims]
         pods, version = await pods_on(names, world)
         # Re-check on what is there now: pods came and went since the plan.
         if problems := refused(pods, plan.spec.policy):

@@ -50,19 +50,6 @@ def node_victim(node: Object) -> Victim:
     return Victim(node_ref(name, node["metadata"]["uid"]), "node", name, gpus(node))
 
 
-async def present(victims: Iterable[Victim], world: World) -> list[Victim]:
-    """The victims that still exist, by UID; what vanished since the plan is skipped and reported."""
-    from gameday.events import Progress
-
-    victims = list(victims)
-    found = await asyncio.gather(*(world.kube.find(v.ref) for v in victims))
-    for victim, obj in zip(victims, found, strict=True):
-        if obj is None:
-            text = f"{victim.ref} vanished since the plan, and is skipped"
-            world.emit(Progress(step=world.step, message=text))
-    return [v for v, obj in zip(victims, found, strict=True) if obj is not None]
-
-
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
@@ -97,7 +84,7 @@ class NodeEdit(ABC):
         )
 
     async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
-        await edit_nodes(await present(plan.victims, world), self.edit(plan.spec), world, ledger)
+        await edit_nodes(plan.victims, self.edit(plan.spec), world, ledger)
 
     async def settled(self, plan: FaultPlan, world: World) -> Evidence:
         edit = self.edit(plan.spec)

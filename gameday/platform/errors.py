@@ -40,15 +40,15 @@ class ApiError(PlatformError):
         self.message: str = text or f"HTTP {status}"
         self.retry_after = retry_after
         self.continue_token: str = (data.get("metadata") or {}).get("continue") or ""
-        super().__init__(f"cannot {verb} {what}: {self.message}{_advice(status, verb, what)}")
+        super().__init__(f"cannot {verb} {what}: {self.message}{self._advice()}")
 
-
-def _advice(status: int, verb: str, what: str) -> str:
-    if status == 401:
-        return " (the credentials in the kubeconfig are not accepted: log in again)"
-    if status == 403:
-        return f" (the missing RBAC permission is: {verb} on {what.split(' ')[0]})"
-    return ""
+    def _advice(self) -> str:
+        if self.status == 401:
+            return " (the credentials in the kubeconfig are not accepted: log in again)"
+        if self.status == 403:
+            resource = self.details.get("kind") or self.what
+            return f" (the missing RBAC permission: {self.verb} {resource})"
+        return ""
 
 
 def not_found(error: BaseException) -> bool:

@@ -20,7 +20,7 @@ from gameday.platform.errors import PlatformError
 from gameday.run.shield import to_the_end
 from gameday.run.watch import Watch
 from gameday.safety.blast import gate
-from gameday.safety.plan import Plan, StepPlan, fault_of
+from gameday.safety.plan import Plan, StepPlan, fault_of, name_of
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
@@ -31,6 +31,10 @@ FAILURES = (PlanError, FaultError, Refused, PlatformError, OSError, ValueError)
 
 class StepFailed(Exception):
     """A fault could not be put in force; what it had changed was taken back."""
+
+
+class StepSkipped(Exception):
+    """Nothing of what a fault was planned for is there any more."""
 
 
 class Method:
@@ -59,12 +63,15 @@ class Method:
                 await self._recover(f"after step {path}")
 
     async def _step(self, step: Step, path: str) -> None:
-        name = step.name or step.kind
+        name = name_of(step, path)
         self._emit(events.StepStarted(step=path, name=name, kind=step.kind))
         outcome, message = "aborted", ""
         try:
             await self._execute(step, path)
             outcome = "done"
+        except StepSkipped as skipped:
+            outcome, message = "skipped", str(skipped)
+            self.deviations.append(f"step {path} ({name}) was skipped: {message}")
         except StepFailed as failure:
             outcome, message = "failed", str(failure)
             raise
@@ -103,6 +110,7 @@ class Method:
     async def _fault(self, step: Step, planned: StepPlan) -> None:
         fault = fault_of(step.kind)
         world = replace(self._world.at(planned.path, step.for_), admit=gate(self._plan, planned.path))
+        planned = await self._without_vanished(planned)
         self._tell(planned, "injecting")
         self._enter()
         try:
@@ -117,6 +125,24 @@ class Method:
             await asyncio.sleep(step.for_ or 0)
         finally:
             await to_the_end(self._undo(fault, planned, world))
+
+    async def _without_vanished(self, planned: StepPlan) -> StepPlan:
+        """The plan without lasting targets that vanished since; pods are resolved by the fault itself."""
+        victims = planned.fault.victims
+        lasting = [v for v in victims if v.role in ("node", "workload")]
+        try:
+            found = await asyncio.gather(*(self._world.kube.find(v.ref) for v in lasting))
+        except PlatformError as error:
+            raise StepFailed(f"step {planned.path} ({planned.name}): {error}") from error
+        gone = [v for v, obj in zip(lasting, found, strict=True) if obj is None]
+        if not gone:
+            return planned
+        text = f"{', '.join(str(v) for v in gone)} vanished since the plan"
+        if len(gone) == len(victims):
+            raise StepSkipped(text)
+        self._emit(events.Progress(step=planned.path, message=f"{text}, and is skipped"))
+        left = tuple(v for v in victims if v not in gone)
+        return replace(planned, fault=replace(planned.fault, victims=left))
 
     async def _undo(self, fault: Fault, planned: StepPlan, world: World) -> None:
         """Take back what is in force, and see that it is out. Never raises."""

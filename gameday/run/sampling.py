@@ -22,6 +22,8 @@ from gameday.run.alert_watch import AlertWatch
 if TYPE_CHECKING:
     from gameday.platform.prometheus import Prometheus, Series
 
+STEP = 5.0  # seconds between two points
+EVERY = 15.0  # seconds between two rounds of asking
 AT_ONCE = 8  # queries under way at the same time
 MOST_SERIES = 200  # of one query; more can't be told apart in a chart
 CHUNK = 360  # points of a series asked for at once, to bound memory while catching up
@@ -65,8 +67,8 @@ class Sampler:
         queries: Iterable[Query],
         emit: Emit,
         *,
-        step: float = 5.0,
-        every: float = 15.0,
+        step: float = STEP,
+        every: float = EVERY,
         settle: float = SETTLE,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -75,7 +77,7 @@ class Sampler:
         asked = [*dict.fromkeys(queries), Query(ALERTS, "alerts")]
         before = self._steps(clock()) - 1
         self._curves = [_Curve(number, query, before) for number, query in enumerate(asked, 1)]
-        self._alerts = AlertWatch(prometheus, emit)
+        self.alerts = AlertWatch(prometheus, emit)
         self._declared = False
         self._away = ""  # why nobody answers
         self._usual: float | None = None  # seconds, the age of Prometheus' newest sample
@@ -85,7 +87,7 @@ class Sampler:
     async def run(self) -> None:
         """Sample for ever; cancel it to stop, then `flush`."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._alerts.run())
+            group.create_task(self.alerts.run())
             while True:
                 await self.sample(self._clock() - self._settle)
                 await asyncio.sleep(self._every)
@@ -96,7 +98,7 @@ class Sampler:
         try:
             async with asyncio.timeout(within):
                 self._declare()
-                await self._alerts.poll()
+                await self.alerts.poll()
                 await self.sample(until)
         except TimeoutError:
             self._away = self._away or f"Prometheus did not answer all within {within:g} s at the end"

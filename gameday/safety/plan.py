@@ -76,6 +76,11 @@ class Plan:
         return plan
 
 
+def name_of(step: Step, path: str) -> str:
+    """A step's name without its number, which is shown beside it."""
+    return (step.name or step.kind).removeprefix(f"{path} ")
+
+
 def fault_of(kind: str) -> Fault:
     """The fault under a key of the experiment file."""
     made: Fault = registry.fault(kind)()
@@ -104,7 +109,7 @@ async def make_plan(experiment: Experiment, world: World) -> Plan:
             plan.problems.append((place.path, str(error)))
             continue
         plan.steps[place.path] = StepPlan(
-            place.path, step.name or step.kind, step.kind, step.for_, place.times, fault
+            place.path, name_of(step, place.path), step.kind, step.for_, place.times, fault
         )
     return plan
 

@@ -18,7 +18,10 @@ REPLICAS = {
     "during": "ignore",
     "interval": "500ms",
 }
-SCALE = {"scale": {"workload": "deployment/job-queue-controller", "namespace": "platform", "replicas": 0}, "for": "30s"}
+SCALE = {
+    "scale": {"workload": "deployment/job-queue-controller", "namespace": "platform", "replicas": 0},
+    "for": "30s",
+}
 CORDON = {"cordon": {"nodes": {"names": ["gpu-0", "gpu-1"]}}, "for": "30s"}
 
 

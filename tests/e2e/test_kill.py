@@ -16,8 +16,22 @@ from tests.support.platforms import ROOT
 from tests.support.program import Program, Running
 from tests.support.snapshot import Snapshot
 
-METHOD = [{"parallel": [SCALE, CORDON, {"taint": {
-    "nodes": {"names": ["gpu-2", "gpu-3"]}, "key": "gameday.dev/test", "effect": "NoSchedule"}, "for": "30s"}]}]
+METHOD = [
+    {
+        "parallel": [
+            SCALE,
+            CORDON,
+            {
+                "taint": {
+                    "nodes": {"names": ["gpu-2", "gpu-3"]},
+                    "key": "gameday.dev/test",
+                    "effect": "NoSchedule",
+                },
+                "for": "30s",
+            },
+        ]
+    }
+]
 RADIUS = {"nodes": 4, "pods": 4, "gpus": 32}
 
 
@@ -34,7 +48,15 @@ def _wait_for(run: Running, moment: str) -> None:
 
 @pytest.mark.parametrize(
     "moment",
-    ["phase baseline", "fault injecting", "change intended", "change made", "fault in", "fault undoing", "change undone"],
+    [
+        "phase baseline",
+        "fault injecting",
+        "change intended",
+        "change made",
+        "fault in",
+        "fault undoing",
+        "change undone",
+    ],
 )
 def test_killed_at_a_moment(moment: str, gameday: Program, tmp_path: Path, world_unchanged: Snapshot) -> None:
     file = write(tmp_path, method=_short_holds(moment), blastRadius=RADIUS)
@@ -96,7 +118,10 @@ def test_the_janitor_restores_a_run_whose_lease_ran_out(
         run.process.wait()
     janitor = subprocess.Popen(
         [sys.executable, "-m", "gameday", "recover", "--watch"],
-        cwd=ROOT, env=gameday.environment, stdout=subprocess.PIPE, text=True,
+        cwd=ROOT,
+        env=gameday.environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert janitor.stdout is not None

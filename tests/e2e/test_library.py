@@ -14,7 +14,15 @@ from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
 LIBRARY = sorted((ROOT / "experiments").glob("*.yaml"))
-OUTPUTS = ("report.html", "report.md", "report.json", "junit.xml", "journal.json", "events.jsonl", "plan.json")
+OUTPUTS = (
+    "report.html",
+    "report.md",
+    "report.json",
+    "junit.xml",
+    "journal.json",
+    "events.jsonl",
+    "plan.json",
+)
 
 
 @pytest.mark.parametrize("file", LIBRARY, ids=lambda f: f.stem)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gameday.platform.kube import PODS, Kube
 from tests.e2e.experiments import CORDON, REPLICAS, SCALE, write
 from tests.support.platforms import Platform
 from tests.support.program import Ended, Program
 from tests.support.proxy import ApiProxy
 from tests.support.snapshot import Snapshot
 
-TARGET = {"context": "gameday-.*", "namespaces": ["platform"], "nodes": {"selector": "nvidia.com/gpu.present=true"}}
+TARGET = {
+    "context": "gameday-.*",
+    "namespaces": ["platform"],
+    "nodes": {"selector": "nvidia.com/gpu.present=true"},
+}
 NODES = {"selector": "nvidia.com/gpu.present=true"}
 
 
@@ -47,7 +53,6 @@ def _refused(ended: Ended, *words: str) -> None:
             {"method": [{"podKill": {"selector": "app=nobody", "namespace": "platform"}}]},
             ["no running pod matches app=nobody"],
         ),
-        ({"method": [{"drain": {"nodes": {"names": ["gpu-0"]}}}]}, ["stop the drain", "emptyDir"]),
         ({"steadyState": [{**REPLICAS, "is": ">= 3"}]}, ["steady state does not hold", "2 is not >= 3"]),
         (
             {"method": [{"chaosMesh": {"kind": "NetworkChaos", "spec": {"action": "nonsense"}}}]},
@@ -60,15 +65,25 @@ def test_refused_by_the_experiment(
     spec: dict[str, Any], words: list[str], gameday: Program, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
     method = spec.pop("method", [SCALE])
-    if "emptyDir" in words:
-        spec["target"] = {**TARGET, "namespaces": ["platform", "training", "inference"]}
     _refused(gameday.run(write(tmp_path, method=method, **spec)), *words)
+
+
+async def test_a_drain_that_would_lose_data(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """The training job keeps its scratch data in an emptyDir; kubectl drain refuses that too."""
+    worker = (await kube.list(PODS, "training", labels="app=trainer"))[0]
+    drain = {"drain": {"nodes": {"names": [worker["spec"]["nodeName"]]}}}
+    ended = await asyncio.to_thread(gameday.run, write(tmp_path, method=[drain]))
+    _refused(ended, "stop the drain", worker["metadata"]["name"], "deleteEmptyDirData: true")
 
 
 def test_no_prometheus_but_a_probe_asks_it(gameday: Program, tmp_path: Path) -> None:
     probe = {"name": "up", "prometheus": "up", "is": "== 1"}
     file = write(tmp_path, method=[SCALE], steadyState=[probe])
-    _refused(gameday.run(file, env={"GAMEDAY_PROMETHEUS_URL": ""}), "no Prometheus is given", "--prometheus URL")
+    _refused(
+        gameday.run(file, env={"GAMEDAY_PROMETHEUS_URL": ""}), "no Prometheus is given", "--prometheus URL"
+    )
     dead = gameday.run(file, "--prometheus", "http://127.0.0.1:9")
     _refused(dead, "http://127.0.0.1:9")
 
