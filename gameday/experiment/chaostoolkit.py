@@ -7,8 +7,10 @@ they run however the run ends. Reference: https://chaostoolkit.org/reference/api
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from gameday.experiment.quantity import parse_duration
@@ -31,15 +33,30 @@ def is_native(document: Any) -> bool:
     return isinstance(document, dict) and "apiVersion" not in document and bool(keys & document.keys())
 
 
-def to_experiment(document: Document) -> tuple[Document, list[str]]:
-    """Our document, and warnings about what is left out. Raises NotConvertible."""
-    return _Conversion(document).convert()
+def from_json(source: str) -> Document | None:
+    """A native experiment in JSON, which YAML's parser takes for wrong where it is indented with tabs."""
+    try:
+        document = json.loads(source)
+    except (ValueError, RecursionError):
+        return None
+    return document if is_native(document) else None
+
+
+def to_experiment(document: Document, values: Mapping[str, Any] | None = None) -> tuple[Document, list[str]]:
+    """Our document, and warnings about what is left out. Raises NotConvertible.
+
+    `values` replace those of the configuration, as `chaos run --var` does.
+    """
+    return _Conversion(document, values or {}).convert()
 
 
 class _Conversion:
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, values: Mapping[str, Any]) -> None:
         self._document = document
         self._configuration = _section(document, "configuration")
+        if unknown := sorted(values.keys() - self._configuration.keys()):
+            raise NotConvertible(f"configuration: there is no {unknown[0]} that could be set")
+        self._configuration = {**self._configuration, **values}
         self._secrets = _section(document, "secrets")
         self._method = _activities(document.get("method"), "method")
         self._hypothesis = _section(document, "steady-state-hypothesis")
