@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gameday.experiment import registry, structure, variables, wording
+from gameday.experiment import chaostoolkit, registry, structure, variables, wording
 from gameday.experiment.concrete import experiment_model
 from gameday.experiment.model import Experiment
 from gameday.experiment.problems import InvalidExperiment, Problem
@@ -46,7 +46,10 @@ def loads(
     source: str, path: Path, overrides: Mapping[str, Scalar] | None = None, values_file: Path | None = None
 ) -> Loaded:
     """The same for a text; `path` is named in problems and is where relative paths start."""
-    tree = parse(source, str(path))
+    native = chaostoolkit.from_json(source) if path.suffix == ".json" else None
+    tree = Tree(str(path), None, native) if native else parse(source, str(path))
+    if chaostoolkit.is_native(tree.data):
+        return _native(tree, source, path, overrides or {})
     if not isinstance(tree.data, dict):
         found = "the file is empty" if tree.data is None else f"found {describe(tree.data)} at the top"
         raise InvalidExperiment([*tree.problems, tree.problem((), f"{found}; {_WHOLE}", None, False)])
@@ -56,6 +59,19 @@ def loads(
     if experiment is None or tree.problems:
         raise InvalidExperiment(tree.problems)
     return Loaded(experiment, source, path, values, document, _warnings(experiment, path))
+
+
+def _native(tree: Tree, source: str, path: Path, values: Mapping[str, Scalar]) -> Loaded:
+    """A Chaos Toolkit experiment; its `${name}` are not rendered here: Chaos Toolkit resolves them."""
+    try:
+        document, warnings = chaostoolkit.to_experiment(tree.data, values)
+    except chaostoolkit.NotConvertible as error:
+        raise InvalidExperiment([*tree.problems, tree.problem((), str(error), None, False)]) from None
+    converted = Tree(tree.file, None, document, tree.problems)
+    experiment = _check(converted, document)
+    if experiment is None or converted.problems:
+        raise InvalidExperiment(converted.problems)
+    return Loaded(experiment, source, path, dict(values), document, tuple(warnings))
 
 
 def from_document(document: dict[str, Any]) -> Experiment:
