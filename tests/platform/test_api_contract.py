@@ -56,6 +56,24 @@ async def test_bad_names_and_labels_are_invalid(kube: Kube, namespace: str) -> N
     assert error.details["causes"][0]["field"] == "metadata.labels"
 
 
+async def test_unknown_fields_of_built_in_kinds(kube: Kube, namespace: str) -> None:
+    wrong = deployment(namespace)
+    wrong["spec"]["template"]["spec"]["nodNeame"] = "typo"
+    error = await refusal(kube.create(wrong))
+    assert (error.status, error.reason) == (400, "BadRequest")
+    assert error.message == (
+        'Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: '
+        'unknown field "spec.template.spec.nodNeame"'
+    )
+    created = json.loads(await kube.request("POST", DEPLOYMENTS.path(namespace), body=wrong))
+    assert "nodNeame" not in created["spec"]["template"]["spec"]
+    error = await refusal(kube.create(config_map(namespace) | {"datum": {}}))
+    assert 'unknown field "datum"' in error.message
+    wrong = config_map(namespace)
+    wrong["metadata"]["label"] = {}
+    assert 'unknown field "metadata.label"' in (await refusal(kube.create(wrong))).message
+
+
 async def test_get_of_nothing(kube: Kube, namespace: str) -> None:
     error = await refusal(kube.get(Ref("v1", "ConfigMap", "nothing", namespace)))
     assert (error.status, error.reason) == (404, "NotFound")

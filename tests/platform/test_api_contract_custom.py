@@ -172,6 +172,20 @@ async def test_watch_of_custom_resources(kube: Kube, storms: Resource, namespace
             break
 
 
+async def test_a_version_that_is_too_old_is_gone(kube: Kube, storms: Resource, namespace: str) -> None:
+    """From before the kind was defined: a server of any age remembers nothing of that.
+
+    The stream begins, with an ERROR for an event: the HTTP status says nothing of it.
+    """
+    query = {"watch": "true", "resourceVersion": "1", "timeoutSeconds": "1"}
+    event = json.loads(await kube.request("GET", storms.path(namespace), query=query))
+    assert event["type"] == "ERROR"
+    status = event["object"]
+    assert (status["kind"], status["code"], status["reason"]) == ("Status", 410, "Expired")
+    assert "too old resource version" in status["message"]
+    assert (await refusal(anext(kube.watch(storms, namespace, version="1")))).status == 410
+
+
 async def test_a_bad_definition_is_refused(kube: Kube) -> None:
     wrong = definition()
     wrong["metadata"]["name"] = "storms.elsewhere.example.com"

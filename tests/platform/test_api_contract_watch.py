@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from gameday.platform.errors import ApiError
-from gameday.platform.kube import CONFIG_MAPS, NODES, PODS, Kube
+from gameday.platform.kube import CONFIG_MAPS, PODS, Kube
 from gameday.platform.objects import Object, Ref
 from tests.platform.arrange import config_map, pod, unique
 
@@ -111,19 +110,6 @@ async def test_watch_from_nowhere_begins_with_what_is_there(kube: Kube, namespac
     query = {"fieldSelector": f"metadata.name={name}", "timeoutSeconds": "1"}
     (event,) = await raw(kube, CONFIG_MAPS.path(namespace), resourceVersion=start, **query)
     assert (event["type"], event["object"]["metadata"]["uid"]) == ("ADDED", obj["metadata"]["uid"])
-
-
-async def test_a_version_that_is_too_old_is_gone(kube: Kube) -> None:
-    """The stream begins, with an ERROR for an event: the HTTP status says nothing of it."""
-    events = await raw(kube, NODES.path(), resourceVersion="1", timeoutSeconds="1")
-    if not events or events[0]["type"] != "ERROR":
-        pytest.skip("a real server forgets its history after five minutes, and this one is younger")
-    status = events[0]["object"]
-    assert (status["kind"], status["code"], status["reason"]) == ("Status", 410, "Expired")
-    assert "too old resource version" in status["message"]
-    with pytest.raises(ApiError) as caught:
-        await take(kube.watch(NODES, version="1"), 1)
-    assert caught.value.status == 410
 
 
 async def test_a_list_as_a_stream(kube: Kube, namespace: str) -> None:

@@ -17,6 +17,8 @@ from gameday.platform.errors import Unreachable
 from gameday.platform.kube import CONFIG_MAPS, Kube
 from gameday.platform.objects import Object, Ref
 from gameday.sandbox.apiserver import ApiServer, Denial, write_kubeconfig
+from gameday.sandbox.apiserver.resources import BUILT_IN, Resource
+from gameday.sandbox.apiserver.tables import table
 from tests.platform.arrange import config_map, refusal
 
 pytestmark = pytest.mark.fast
@@ -217,6 +219,13 @@ async def test_tables_and_metadata_only(kube: Kube) -> None:
         _, partial = await shown("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
         assert (partial["kind"], "data" in partial) == ("PartialObjectMetadata", False)
         assert (await shown("application/vnd.kubernetes.protobuf"))[0] == 406
+
+
+@pytest.mark.parametrize("resource", BUILT_IN, ids=lambda r: r.qualified)
+def test_every_column_has_a_cell(resource: Resource) -> None:
+    metadata = {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    columns, (cells,) = table(resource, [{"metadata": metadata, "spec": {}}])
+    assert len(cells) == len(columns)
 
 
 async def test_events_are_one_collection_in_two_apis(kube: Kube) -> None:

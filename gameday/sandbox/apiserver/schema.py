@@ -1,4 +1,4 @@
-"""Structural schemas of custom resources: defaulting, pruning or refusing unknown fields, and validation."""
+"""Structural schemas: unknown fields dropped or refused; for custom resources defaults and validation too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from gameday.sandbox.apiserver import knownfields
 from gameday.sandbox.apiserver.resources import Resource
 from gameday.sandbox.apiserver.status import Cause, bad_request, invalid
 
@@ -22,14 +23,16 @@ _ALWAYS_KNOWN = {"apiVersion", "kind", "metadata"}
 
 
 def conform(resource: Resource, obj: Json, *, strict: bool) -> list[str]:
-    """Make a custom resource fit its schema, in place; answers the unknown fields that were dropped.
+    """Make an object fit its kind's schema, in place; answers the unknown fields that were dropped.
 
-    Raises 400 for unknown fields when `strict`, 422 for values the schema does not allow.
+    Raises 400 for unknown fields when `strict`, and for custom resources 422 for values that the schema
+    does not allow.
     """
-    if resource.schema is None:
+    schema = resource.schema or knownfields.schema_of(resource)
+    if schema is None:
         return []
     unknown: list[str] = []
-    _prune(obj, resource.schema, "", unknown, root=True)
+    _prune(obj, schema, "", unknown, root=True)
     unknown.sort()
     if unknown and strict:
         listed = ", ".join(f'unknown field "{path}"' for path in unknown)
@@ -37,6 +40,8 @@ def conform(resource: Resource, obj: Json, *, strict: bool) -> list[str]:
             f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
             f"strict decoding error: {listed}"
         )
+    if resource.schema is None:
+        return unknown
     _default(obj, resource.schema)
     causes: list[Cause] = []
     _validate(obj, resource.schema, "", causes)
@@ -59,6 +64,8 @@ def _prune(value: Any, schema: Json, path: str, unknown: list[str], *, root: boo
         for key in list(value):
             inner = f"{path}.{key}" if path else key
             if embedded and key in _ALWAYS_KNOWN:
+                if key == "metadata":
+                    _prune(value[key], knownfields.METADATA, inner, unknown)
                 continue
             if key in properties:
                 _prune(value[key], properties[key], inner, unknown)
