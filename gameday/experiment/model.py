@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
 from gameday.experiment.expect import Expectation
-from gameday.experiment.text import shorten
+from gameday.experiment.problems import did_you_mean
+from gameday.experiment.text import describe, shorten
 from gameday.experiment.values import (
     Bound,
     DNSLabel,
@@ -193,13 +202,28 @@ class Check(Keyed):
     )
 
 
+def _during(value: object) -> Expectation | str:
+    if value == "ignore" or isinstance(value, Expectation):
+        return value if isinstance(value, Expectation) else "ignore"
+    bound = Expectation.parse(value)
+    if bound.word and did_you_mean(bound.word, ["ignore"]):  # else it would be a text to equal
+        raise ValueError(f"expected a bound or `ignore`, found {describe(value)} (did you mean `ignore`?)")
+    return bound
+
+
+During = Annotated[
+    Expectation | Literal["ignore"],
+    PlainValidator(_during),
+    WithJsonSchema(Expectation.json_schema | {"examples": ["< 2s", ">= 50% of baseline", "ignore"]}),
+]
+
+
 class Probe(Check):
     """One part of the steady state: how to measure it, and when it is healthy."""
 
     name: Text = Field(description="A unique name; reports use it.")
-    during: Literal["ignore"] | Expectation | None = Field(
+    during: During | None = Field(
         None,
-        union_mode="left_to_right",  # "ignore" alone would also be a text to be equal to
         description="A looser bound while a fault is in; `ignore` looks only before and after; else `is`.",
     )
 

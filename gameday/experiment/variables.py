@@ -134,7 +134,8 @@ class _Renderer:
 
     def text(self, text: str, path: Path) -> Any:
         if self.templates > MOST_TEMPLATES or self.length > MOST_TEXT:
-            return text  # told already
+            self.tree.refused.add(path)  # told already; what follows from it is not worth a line
+            return text
         self.templates += 1
         try:
             if self.templates > MOST_TEMPLATES:

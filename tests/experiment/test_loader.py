@@ -78,6 +78,17 @@ def test_an_abort_condition_is_named_by_its_text(write: Write) -> None:
     assert (abort.name, abort.for_) == ("up < 2", 10)
 
 
+@pytest.mark.parametrize(
+    ("during", "text"), [("ignore", "ignore"), ("< 2s", "< 2s"), ("Progressing", "Progressing")]
+)
+def test_during(write: Write, during: str, text: str) -> None:
+    loaded = load(write(("      is: <", f"      during: {during}\n      is: <")))
+    assert str(loaded.experiment.spec.steady_state[0].during) == text
+    assert (loaded.experiment.spec.steady_state[0].during == "ignore") is (during == "ignore")
+    dumped = loaded.experiment.model_dump(by_alias=True, exclude_unset=True, mode="json")
+    assert dumped["spec"]["steadyState"][0]["during"] == text
+
+
 def test_every_problem_at_once(write: Write) -> None:
     path = write(
         ("kind: Experiment", "kind: Experimnt"),
@@ -162,6 +173,7 @@ def test_every_problem_at_once(write: Write) -> None:
         ("name: two-nodes", "name: Two nodes", "4:9", "must be lowercase letters, digits and `-`"),
         ("      is: <", "      interval: 0.1\n      is: <", "14:17", "must be at least 500ms, found 100ms"),
         ("      is: <", "      during: =>3\n      is: <", "14:15", "write `>=`"),
+        ("      is: <", "      during: ignor\n      is: <", "14:15", "did you mean `ignore`?"),
         ("      is: <", "      match: some\n      is: <", "14:14", "expected `all` or `any`, found"),
         ('acmeQuery: p99{job="inference"}', "acmeQuery: ''", "13:18", "must not be empty"),
         (
@@ -173,7 +185,7 @@ def test_every_problem_at_once(write: Write) -> None:
         ("  method:", "  observe: ['']\n  method:", "15:13", "must not be empty"),
         (STEP, "    - repeat: {times: 1001, steps: [{wait: 1s}]}\n", "16:23", "expected at most 1000"),
         (STEP, "    - repeat: {times: 3, steps: {}}\n", "16:33", "expected a list, found a mapping"),
-        ("selector: gpu=true", "names: [gpu_0]", "17:24", "is no object's name: expected lowercase letters"),
+        ("selector: gpu=true", "names: [gpu_0]", "17:25", "is no object's name: expected lowercase letters"),
         ("title: Two nodes may break", "title: ' '", "6:10", "must not be empty"),
         (
             "apiVersion: gameday.dev/v1alpha1",
