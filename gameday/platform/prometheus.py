@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from yarl import URL
 
+from gameday.experiment.text import shorten
 from gameday.platform.errors import ConfigError, PlatformError, Unreachable
 
 TOKEN_ENV = "GAMEDAY_PROMETHEUS_TOKEN"
@@ -156,9 +157,12 @@ class Prometheus:
         """The `data` of an answer. With a form it is a POST, since a query may be longer than a URL."""
         if self._open is None:
             raise RuntimeError("a Prometheus is used in `async with`")
+        what = shorten(what, 120)
         seconds = timeout or self.timeout
         if form is not None:
-            form = form | {"timeout": f"{round(seconds * 1000)}ms"}  # the server need not go on after we gave up
+            form = form | {
+                "timeout": f"{round(seconds * 1000)}ms"
+            }  # the server need not go on after we gave up
         limits = aiohttp.ClientTimeout(total=seconds)
         url = self._base.joinpath(path.partition("?")[0]).with_query(path.partition("?")[2])
         method = "GET" if form is None else "POST"
@@ -222,7 +226,7 @@ def _address(url: str) -> URL:
 
 def _credentials(address: URL) -> dict[str, str]:
     if address.user is not None:
-        return {"Authorization": aiohttp.BasicAuth(address.user, address.password or "").encode()}
+        return {"Authorization": aiohttp.encode_basic_auth(address.user, address.password or "")}
     token = os.environ.get(TOKEN_ENV, "").strip()
     return {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -240,6 +244,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
 
 
 def _understood(what: str, read: Callable[[Any], T], data: Any) -> T:
+    what = shorten(what, 120)
     try:
         return read(data)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gameday.events import Emit, Gap, QueryDeclared, Samples, Warn
+from gameday.experiment.text import shorten
 from gameday.platform.errors import PlatformError, Unreachable
 from gameday.platform.prometheus import PrometheusError
 from gameday.run.alert_watch import AlertWatch
@@ -223,7 +224,7 @@ class Sampler:
     def _refused(self, curve: _Curve, why: str) -> None:
         if not curve.warned:
             curve.warned = True
-            self._emit(Warn(source="sampling", message=f"`{curve.query.expression}`: {why}"))
+            self._emit(Warn(source="sampling", message=f"`{shorten(curve.query.expression, 120)}`: {why}"))
 
     def _lost(self, why: str) -> None:
         if not self._away:
