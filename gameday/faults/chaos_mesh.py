@@ -86,6 +86,7 @@ class ChaosMesh:
             changes=(f"create {kind} {draft.manifest['metadata']['name']}: {targets.summary}",),
             irreversible=targets.irreversible,
             warnings=(*draft.warnings, *targets.warnings),
+            needs=await _needs(draft.manifest, spec, world),
             data={"document": document, "manifest": draft.manifest},
         )
 
@@ -178,6 +179,13 @@ async def _dry_run(manifest: Object, world: World) -> None:
         raise PlanError(f"the cluster refuses the {kind}: {error}") from error
     except PlatformError as error:
         raise PlanError(f"the {kind} cannot be checked: {error}") from error
+
+
+async def _needs(manifest: Object, spec: ChaosMeshSpec, world: World) -> tuple[str, ...]:
+    """What may be made must also be seen and taken away again."""
+    resource = await world.kube.resource(API_VERSION, manifest["kind"])
+    what = f"{resource.plural}.{resource.group} {manifest['metadata']['namespace']}"
+    return tuple(f"{verb} {what}" for verb in ("create", "get", "delete", *(["patch"] if spec.force else [])))
 
 
 def _evidence(obj: Object) -> str:

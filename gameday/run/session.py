@@ -58,6 +58,7 @@ async def connected(loaded: Loaded, options: Options, run: str = "") -> AsyncIte
             sandbox=options.sandbox,
             namespaces=tuple(spec.target.namespaces),
             node_selector=spec.target.nodes.selector if spec.target.nodes else "",
+            folder=loaded.path.parent,
         )
         if options.prometheus is None:
             yield world

@@ -47,6 +47,8 @@ async def test_delay_gets_in_and_out(kube: Kube, tmp_path: Path, world_unchanged
         assert plan.changes == (
             f"create NetworkChaos gameday-{step.world.run}-1: NetworkChaos delay on 3 pods for 1m30s",
         )
+        verbs = ("create", "get", "delete")
+        assert plan.needs == tuple(f"{v} networkchaos.chaos-mesh.org inference" for v in verbs)
         assert (await step.inject(FAULT, plan)).facts[0].endswith("AllInjected, 3 of 3 targets are injected")
         made = await kube.get(Ref.of(plan.data["manifest"]))
         assert {r["id"] for r in made["status"]["experiment"]["containerRecords"]} == names(plan.victims)
