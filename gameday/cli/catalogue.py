@@ -23,7 +23,9 @@ def show(classes: dict[str, Any]) -> None:
             table.add_row(field.alias or name, f"[dim]{default}[/]", field.description or "")
         console.print(table)
         if example := getattr(owner, "example", ""):
-            syntax = Syntax(textwrap.dedent(example).strip(), "yaml", background_color="default", word_wrap=True)
+            syntax = Syntax(
+                textwrap.dedent(example).strip(), "yaml", background_color="default", word_wrap=True
+            )
             console.print(Padding(syntax, (0, 0, 0, 4)))
         console.print()
 
