@@ -6,11 +6,12 @@ control, directory. Progress goes to stderr. Ends on SIGTERM or SIGINT, or with 
 can be made to fail, in apiserver/failures.py.
 
 Annotations that change how things behave, all in sandbox.gameday.dev/:
-    start-seconds  on a pod: the time from its start to Ready
-    stop-seconds   on a pod: what its program takes to end
-    no-backoff     on a Job's pod, "true": it is replaced at once, however often it was killed
-    static-pods    on a node: names of static pods, whose mirror pods come back when they are deleted
-    stuck          on a Chaos Mesh experiment, "true": its recovery fails for as long as it is there
+    start-seconds    on a pod: the time from its start to Ready
+    stop-seconds     on a pod: what its program takes to end
+    no-backoff       on a Job's pod, "true": it is replaced at once, however often it was killed
+    static-pods      on a node: names of static pods, whose mirror pods come back when they are deleted
+    no-chaos-daemon  on a node, as a label: Chaos Mesh's daemon doesn't run there
+    stuck            on a Chaos Mesh experiment, "true": its recovery fails for as long as it is there
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, is_ready, is_true
+from gameday.platform.prometheus import Prometheus as Client
 from gameday.sandbox.apiserver import ApiServer, write_kubeconfig
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.controllers import FOLLOWED as BY_CONTROLLERS
@@ -167,6 +168,7 @@ def _workloads_ready(cache: Cache) -> bool:
 
 async def _until_measured(prometheus: Prometheus, options: Options) -> None:
     """Every rule evaluated over data that are there."""
-    for expression in MEASURED if options.workloads else MEASURED[-1:]:
-        while not await prometheus.query(expression):  # noqa: ASYNC110 - nobody tells when it has scraped
-            await asyncio.sleep(0.1)
+    async with Client(prometheus.url) as client:
+        for expression in MEASURED if options.workloads else MEASURED[-1:]:
+            while not await client.instant(expression):  # noqa: ASYNC110 - nobody tells when it has scraped
+                await asyncio.sleep(0.1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import shutil
@@ -15,8 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import yaml
+
+from gameday.platform.prometheus import Prometheus as Client
 
 RULES = Path(__file__).with_name("rules.yaml")
 INSTALL = (
@@ -88,18 +88,6 @@ class Prometheus:
             self._process.kill()
             await self._process.wait()
 
-    async def query(self, expression: str) -> list[Any]:
-        """The result vector of an instant query; empty while nobody answers."""
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(2)) as session,
-                session.get(f"{self.url}/api/v1/query", params={"query": expression}) as response,
-            ):
-                answer: Any = await response.json()
-                return list(answer["data"]["result"]) if response.status == 200 else []
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return []
-
     async def begin(self, openmetrics: str) -> None:
         """Fresh data that hold these samples of the past; without promtool there is just no past."""
         data = self._directory / "data"
@@ -121,14 +109,10 @@ class Prometheus:
 
     async def _until_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(1)) as session:
-            while time.monotonic() < deadline:
-                if not self.running:
-                    break
-                with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                    async with session.get(f"{self.url}/-/ready") as response:
-                        if response.status == 200:
-                            return
+        async with Client(self.url) as client:
+            while self.running and time.monotonic() < deadline:
+                if await client.ready(timeout=1.0):
+                    return
                 await asyncio.sleep(0.05)
         tail = (self._directory / "prometheus.log").read_text(errors="replace")[-800:].strip()
         raise PrometheusError(f"Prometheus did not become ready on {self.url}; it said: {tail or 'nothing'}")

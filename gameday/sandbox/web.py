@@ -45,9 +45,9 @@ class Web:
         app.router.add_post("/control/nodes/{node}/{way:stop|start}", self._node)
         app.router.add_post("/control/pods/{namespace}/{pod}/restart", self._restart)
         app.router.add_post("/control/{what:prometheus|api}/{way:stop|start}", self._switch)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, shutdown_timeout=0.5).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         host, port = self._runner.addresses[0][:2]
         self.address = f"{host}:{port}"
 

@@ -75,12 +75,11 @@ class Work(Generic[K]):
                 wanted = await self._reconcile(key)
                 self._failures.pop(key, None)
             except PlatformError as error:  # a conflict, a vanished object, a server that is away
-                failures = self._failures[key] = self._failures.get(key, 0) + 1
-                wanted = min(FIRST_RETRY * 2 ** min(failures, 20), LAST_RETRY)
+                wanted = self._later(key)
                 log.debug("%s %s: %s; again in %.2f s", self.name, key, error, wanted)
             except Exception:  # an object that this code doesn't understand must not end the platform
+                wanted = self._later(key)
                 log.exception("%s cannot handle %s", self.name, key)
-                wanted = LAST_RETRY
             finally:
                 self._busy.discard(key)
             if key in self._again:
@@ -88,3 +87,7 @@ class Work(Generic[K]):
                 self.add(key)
             if wanted is not None:
                 self.add(key, after=max(wanted, 0.001))
+
+    def _later(self, key: K) -> float:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        return min(FIRST_RETRY * 2.0 ** min(failures, 20), LAST_RETRY)

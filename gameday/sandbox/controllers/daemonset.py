@@ -109,5 +109,7 @@ def _for_node(template: Object, node: str, hashed: str) -> Object:
 
 
 def _should_run(daemons: Object, node: Object) -> bool:
-    pod = _for_node(daemons["spec"]["template"], node["metadata"]["name"], "")
+    template = daemons["spec"]["template"]
+    pod = _for_node(template, node["metadata"]["name"], "")
+    pod["spec"]["affinity"] = template["spec"].get("affinity")  # the workload's own, not the one node's
     return not deleting(node) and node_fits(pod, node) is None

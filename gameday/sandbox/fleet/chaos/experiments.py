@@ -41,21 +41,20 @@ class Experiments:
         self._recorder = recorder
 
     async def reconcile(self, chaos: Object) -> float | None:
-        status: Object = chaos.get("status") or {}
-        experiment: Object = status.get("experiment") or {}
+        """One pass. What was selected is written down before anything is done to it."""
+        experiment: Object = (chaos.get("status") or {}).get("experiment") or {}
         phase, left = self._desired(chaos, experiment)
+        chaos = await self._begin(chaos)
         records = experiment.get("containerRecords")
-        if records is None:
-            records = self._select(chaos)
         failed = False
-        if records is not None:
+        if records is None:
+            await self._write(chaos, phase, self._select(chaos))
+        else:
             records = [dict(r) for r in records]
             for record in records:
                 failed |= not await self._step(chaos, record, phase)
-        kept = self._finalizers(chaos, records)
-        await self._write(chaos, phase, records, kept)
-        if deleting(chaos) and not kept:
-            return None
+            await self._write(chaos, phase, records)
+        await self._finish(chaos, records)
         return RETRY if failed else left
 
     def _desired(self, chaos: Object, experiment: Object) -> tuple[str, float | None]:
@@ -129,41 +128,44 @@ class Experiments:
             self._say(chaos, done, f"Successfully {operation.lower()} chaos for {record['id']}")
         return True
 
-    def _finalizers(self, chaos: Object, records: list[Object] | None) -> list[str]:
+    async def _begin(self, chaos: Object) -> Object:
         have = list(chaos["metadata"].get("finalizers") or ())
-        if not deleting(chaos):
-            if FINALIZER in have:
-                return have
-            self._say(chaos, "FinalizerInited", "Finalizer has been inited")
-            return [*have, FINALIZER]
-        recovered = all(r["phase"] == NOT_INJECTED for r in records or ())
-        if have and (recovered or annotations_of(chaos).get(CLEAN) == "forced"):
-            self._say(chaos, "FinalizerInited", "Finalizer has been removed")  # the reason is upstream's slip
-            return []
-        return have
+        if deleting(chaos) or FINALIZER in have:
+            return chaos
+        self._say(chaos, "FinalizerInited", "Finalizer has been inited")
+        return await self._set_finalizers(chaos, [*have, FINALIZER])
 
-    async def _write(
-        self, chaos: Object, phase: str, records: list[Object] | None, finalizers: list[str]
-    ) -> None:
+    async def _finish(self, chaos: Object, records: list[Object] | None) -> None:
+        """Let a deleted experiment go when everything is recovered, or when somebody forces it."""
+        recovered = all(r["phase"] == NOT_INJECTED for r in records or ())
+        forced = annotations_of(chaos).get(CLEAN) == "forced"
+        if deleting(chaos) and chaos["metadata"].get("finalizers") and (recovered or forced):
+            self._say(chaos, "FinalizerInited", "Finalizer has been removed")  # the reason is upstream's slip
+            await self._set_finalizers(chaos, [])
+
+    async def _set_finalizers(self, chaos: Object, finalizers: list[str]) -> Object:
+        return await self._patch(chaos, {"metadata": {"finalizers": finalizers}})
+
+    async def _write(self, chaos: Object, phase: str, records: list[Object] | None) -> None:
         experiment: Object = {"desiredPhase": phase}
         if records is not None:
             experiment["containerRecords"] = records
         status = {"conditions": _conditions(chaos, records), "experiment": experiment}
-        meta = chaos["metadata"]
-        if status == chaos.get("status") and finalizers == list(meta.get("finalizers") or ()):
-            return
-        body = {
-            "metadata": {"finalizers": finalizers, "resourceVersion": meta["resourceVersion"]},
-            "status": status,
-        }
+        if status != chaos.get("status"):
+            await self._patch(chaos, {"status": status})
+
+    async def _patch(self, chaos: Object, body: Object) -> Object:
+        """Nobody else writes these fields, so nothing is compared before."""
         try:
             written = await self._cache.kube.patch(Ref.of(chaos), body, "merge")
         except ApiError as error:
             if error.status == 404:
-                return
+                self._cache.drop(chaos)
+                return chaos
             raise
-        if finalizers or not deleting(chaos):
+        if written["metadata"].get("finalizers") or not deleting(written):
             self._cache.put(written)
+        return written
 
     # -- effects -------------------------------------------------------------------------------
 
@@ -204,7 +206,7 @@ class Experiments:
             if key not in annotations_of(pod):
                 notes[key] = container["image"]
             containers.append({"name": container["name"], "image": PAUSE_IMAGE})
-        await self._patch(pod, notes, containers)
+        await self._set_images(pod, notes, containers)
 
     async def _restore_images(self, chaos: Object, pod: Object) -> None:
         notes: dict[str, None] = {}
@@ -216,9 +218,9 @@ class Experiments:
                 notes[key] = None
                 containers.append({"name": container["name"], "image": image})
         if containers:
-            await self._patch(pod, notes, containers)
+            await self._set_images(pod, notes, containers)
 
-    async def _patch(self, pod: Object, notes: Any, containers: list[Object]) -> None:
+    async def _set_images(self, pod: Object, notes: Any, containers: list[Object]) -> None:
         body = {"metadata": {"annotations": notes}, "spec": {"containers": containers}}
         try:
             self._cache.put(await self._cache.kube.patch(Ref.of(pod), body, "strategic"))

@@ -104,11 +104,14 @@ def next_after(line: str, since: float) -> float:
         raise ValueError(f"unparseable schedule: {line}")
     minutes, hours, days, months, weekdays = (_values(f, *r) for f, r in zip(fields, _RANGES, strict=True))
     at = datetime.fromtimestamp(since, UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-    for _ in range(366 * 24 * 60):
-        day = at.day in days and at.month in months and (at.weekday() + 1) % 7 in weekdays
-        if day and at.hour in hours and at.minute in minutes:
+    end = at + timedelta(days=366)
+    while at < end:
+        if not (at.day in days and at.month in months and (at.weekday() + 1) % 7 in weekdays):
+            at = at.replace(hour=0, minute=0) + timedelta(days=1)
+        elif at.hour in hours and at.minute in minutes:
             return at.timestamp()
-        at += timedelta(minutes=1)
+        else:
+            at += timedelta(minutes=1)
     raise ValueError(f"the schedule {line} never comes")
 
 

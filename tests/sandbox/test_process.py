@@ -1,0 +1,125 @@
+"""The sandbox as a process: it says when it is ready, can lose its parts, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gameday.platform.errors import Unreachable
+from gameday.platform.kube import NODES, PODS, Kube
+from gameday.platform.objects import Ref, condition, is_ready
+from gameday.platform.prometheus import Prometheus
+from gameday.sandbox import Sandbox, SandboxError, sandbox
+from tests.support.polling import eventually
+
+COMMAND = (sys.executable, "-m", "gameday.sandbox")
+
+
+async def switch(running: Sandbox, what: str) -> None:
+    async with aiohttp.ClientSession() as session, session.post(f"{running.control_url}/{what}") as response:
+        assert response.status == 200, await response.text()
+
+
+def processes_about(directory: Path) -> list[int]:
+    """Everything that has the directory in its command line."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(directory).encode() in command and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+async def test_its_parts_can_go_and_come_back_and_nothing_is_left(data: Path) -> None:
+    said: list[str] = []
+    async with sandbox(data, on_progress=said.append) as running:
+        assert said[-1].startswith("ready after")
+        assert running.context == "gameday-sandbox"
+        async with (
+            await Kube.connect(running.kubeconfig) as kube,
+            Prometheus(running.prometheus_url) as prometheus,
+        ):
+            await switch(running, "prometheus/stop")
+            assert not await prometheus.ready()
+            await switch(running, "prometheus/start")
+            assert await prometheus.instant("rate(training_samples_total[1m])"), "its data are gone"
+            await switch(running, "nodes/gpu-3/stop")
+            node = Ref("v1", "Node", "gpu-3")
+            lost = await eventually(lambda: kube.get(node), lambda n: not is_ready(n))
+            assert condition(lost, "Ready")["reason"] == "NodeStatusUnknown"
+            await eventually(lambda: kube.get(node), lambda n: bool(n["spec"].get("taints")))
+            await switch(running, "nodes/gpu-3/start")
+            await eventually(lambda: kube.get(node), lambda n: is_ready(n) and not n["spec"].get("taints"))
+            await switch(running, "api/stop")
+            kube.patience = 0
+            with pytest.raises(Unreachable):
+                await kube.list(NODES)
+            await switch(running, "api/start")
+            assert len(await eventually(lambda: kube.list(NODES))) == 10
+            pods = await kube.list(PODS, "training")
+            await kube.delete(Ref.of(pods[0]))  # its controllers and kubelets are with it again
+            await eventually(
+                lambda: kube.list(PODS, "training"),
+                lambda found: (
+                    sum(map(is_ready, found)) == 4
+                    and pods[0]["metadata"]["uid"] not in {p["metadata"]["uid"] for p in found}
+                ),
+            )
+    assert processes_about(data) == []
+
+
+async def test_killed_with_9_it_takes_prometheus_with_it(data: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, "--directory", str(data), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline()
+    assert len(processes_about(data)) == 2
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+
+    async def left() -> list[int]:
+        return processes_about(data)
+
+    await eventually(left, lambda found: not found)
+
+
+async def test_it_ends_with_the_process_it_was_told_to(data: Path) -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE
+    )
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *("--directory", str(data), "--no-prometheus", "--parent-pid", str(parent.pid)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline()
+    parent.kill()
+    await parent.wait()
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def test_without_prometheus_it_says_what_to_install(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SandboxError, match="apt-get install prometheus"):
+        async with sandbox(data):
+            pass
+
+
+async def test_without_the_cluster_it_was_given_it_says_so(data: Path) -> None:
+    with pytest.raises(SandboxError, match="no kubeconfig at /nowhere"):
+        async with sandbox(data, kubeconfig=Path("/nowhere"), prometheus=False):
+            pass
