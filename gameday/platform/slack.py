@@ -62,6 +62,7 @@ _ADVICE = {
     "ratelimited": "Slack asks to slow down: post later with `gameday report post RUN`",
 }
 _FINAL = set(_ADVICE) - {"ratelimited"}  # asking again will not help
+_CONTENT = {"invalid_blocks", "invalid_blocks_format", "msg_too_long", "no_text", "invalid_arguments"}
 
 
 class Slack:
@@ -278,18 +279,18 @@ class Thread:
             posted = await self._slack.post(self._channel, Message(text, [_section(text)]), thread=self.root)
         except SlackError as error:
             self._failures += 1
-            self._failed(error)
+            self._failed(error, len(batch))
             return
         self._failures = 0
         self.root = self.root or posted
         del self._lines[: len(batch)]
 
-    def _failed(self, error: SlackError) -> None:
+    def _failed(self, error: SlackError, count: int) -> None:
         self._complain(str(error))
         if error.code in _FINAL or self._end.is_set():
             self.stopped = str(error)
-        elif error.code:  # refused for what it says: another batch may pass
-            del self._lines[:1]
+        elif error.code in _CONTENT:  # no use in saying it again; the rest may pass
+            del self._lines[:count]
 
     def _complain(self, message: str) -> None:
         if message not in self._told:

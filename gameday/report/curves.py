@@ -30,7 +30,11 @@ class Gatherer:
             except ValueError:  # no points
                 continue
             times.extend(ts)
-            values.extend(v if isinstance(v, float | int) else number(v) for v in vs)
+            try:
+                values.extend(vs)
+            except TypeError:  # a value in words: keep what is a number
+                del values[len(times) - len(ts) :]
+                values.extend(map(number, vs))
 
     def series(self) -> tuple[Series, ...]:
         """All series, each in order of time with every moment once (a later reading of it counts)."""
@@ -47,6 +51,8 @@ def number(value: object) -> float:
 
 
 def _ordered(times: array[float], values: array[float]) -> tuple[array[float], array[float]]:
+    if not all(map(math.isfinite, values)):
+        values = array("d", map(number, values))
     if all(map(float.__lt__, times, times[1:])):
         return times, values
     points = dict(zip(times, values, strict=True))

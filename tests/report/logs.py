@@ -167,12 +167,13 @@ def _samples(w: Writer, rng: random.Random, end: float, step: float = 5) -> None
 
 
 def _probed(w: Writer, offset: float, probe: str, state: str, value: float | str, **more: Any) -> None:
-    facts: dict[str, Any] = {
+    known: dict[str, dict[str, Any]] = {
         "p99 latency": {"high": 0.5, "expected": "< 500ms"},
         "training throughput": {"low": 3690.0, "baseline": 4100.0, "expected": ">= 90% of baseline"},
         "error ratio": {"high": 0.01, "expected": "< 1%"},
         "app": {"expected": "Healthy"},
-    }[probe]
+    }
+    facts = known[probe]
     if more.get("during") and probe == "p99 latency":
         facts = {"high": 2.0, "expected": "< 2s"}
     if isinstance(value, float):
@@ -217,7 +218,7 @@ def game_day(seed: int = 7) -> list[ev.Event]:
 
 
 def _story(w: Writer) -> None:
-    for at in (8, 38, 60):
+    for at in (8.0, 38.0, 60.0):
         _probed(w, at, "p99 latency", "holds", 0.322)
         _probed(w, at, "training throughput", "holds", 4120.0)
         _probed(w, at, "error ratio", "holds", 0.0022)
@@ -227,7 +228,7 @@ def _story(w: Writer) -> None:
     w(63, ev.StepStarted(**drain))
     w(64, ev.Fault(**drain, state="injecting", targets=nodes))
     for i, node in enumerate(nodes):
-        for state, at in (("intended", 64), ("made", 64.4), ("undone", 421 + i)):
+        for state, at in (("intended", 64.0), ("made", 64.4), ("undone", 421.0 + i)):
             w(
                 at,
                 ev.Change(
@@ -240,7 +241,7 @@ def _story(w: Writer) -> None:
                 ),
             )
     for i in range(6):
-        for state, at in (("intended", 65), ("made", 70 + i), ("irreversible", 70.1 + i)):
+        for state, at in (("intended", 65.0), ("made", 70.0 + i), ("irreversible", 70.1 + i)):
             w(
                 at,
                 ev.Change(
@@ -318,7 +319,7 @@ def _story(w: Writer) -> None:
     delay: dict[str, Any] = {"step": "2", "name": "delay inference by 100 ms", "kind": "chaosMesh"}
     w(515, ev.StepStarted(**delay))
     w(516, ev.Fault(**delay, state="injecting", targets=["Pod inference/inference-6d4cf-00"]))
-    for state, at in (("intended", 516), ("made", 516.3), ("undone", 697)):
+    for state, at in (("intended", 516.0), ("made", 516.3), ("undone", 697.0)):
         w(
             at,
             ev.Change(
@@ -335,7 +336,7 @@ def _story(w: Writer) -> None:
     w(696, ev.Fault(**delay, state="undoing"))
     w(699, ev.Fault(**delay, state="out", evidence=["NetworkChaos is gone"]))
     w(700, ev.StepFinished(**delay, outcome="done"))
-    for at in (706, 736, 790):
+    for at in (706.0, 736.0, 790.0):
         _probed(w, at, "p99 latency", "holds", 0.318)
         _probed(w, at, "training throughput", "holds", 4133.0)
         _probed(w, at, "error ratio", "holds", 0.0021)

@@ -21,7 +21,7 @@ def found(*events: tuple[float, ev.Event], **spec: Any) -> dict[str, Finding]:
     w = logs.Writer()
     document = {"metadata": {"name": "x"}, "spec": {"title": "x", "steadyState": [PROBE], **spec}}
     w(0, logs.started(document))
-    for at, state in ((10, "injecting"), (11, "in"), (20, "out")):
+    for at, state in ((10.0, "injecting"), (11.0, "in"), (20.0, "out")):
         w(at, ev.Fault(**FAULT, state=state))
     for at, event in events:
         w(at, event)
