@@ -34,6 +34,7 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+_READ = ["application/json", "application/yaml", protobuf.CONTENT_TYPE]
 _RETURNED_WHEN_DELETED = {
     "pods",
     "services",
@@ -79,7 +80,7 @@ class Api:
         if request.resource.group in ANSWERED_ONLY:
             if request.verb != "create":
                 raise method_not_allowed()
-            return Answer(201, self._access.review(request.resource, request.user, _body(request)))
+            return Answer(201, self._access.review(request.resource, request.user, _object(request)))
         if request.subresource and request.subresource != "status":
             return self._subresource(request)
         match request.verb:
@@ -87,10 +88,10 @@ class Api:
                 return Answer(200, self.objects.get(request.resource, request.namespace, request.name))
             case "create":
                 how = _write(request)
-                stored = self.objects.create(request.resource, request.namespace, _body(request), how)
+                stored = self.objects.create(request.resource, request.namespace, _object(request), how)
                 return Answer(201, stored, how.warnings or [])
             case "update":
-                how, body = _write(request), _body(request)
+                how, body = _write(request), _object(request)
                 return Answer(
                     200, self._update(request, lambda _: body, how, unconditional=False), how.warnings or []
                 )
@@ -120,7 +121,7 @@ class Api:
         if request.content_type == APPLY:
             created, stored = apply.apply(self.objects, request, _yaml(request), how)
             return Answer(201 if created else 200, stored, how.warnings or [])
-        patch = _body(request)
+        patch = _decoded(request)
         change = patcher(request, patch)
         return Answer(200, self._update(request, change, how), how.warnings or [])
 
@@ -168,14 +169,14 @@ class Api:
                 pod = self.objects.get(request.resource, request.namespace, request.name).object
                 return Answer(200, self._read_log(pod, request.query))
             case "finalize", "update":
-                spec = _body(request).get("spec") or {}
+                spec = _object(request).get("spec") or {}
                 where = (request.resource.collection, "", request.name)
                 self.objects.get(request.resource, "", request.name)
                 return Answer(200, self.objects.replace(where, lambda obj: obj.update(spec=spec)))
         raise method_not_allowed()
 
     def _scale(self, request: Request) -> Json:
-        body = _body(request)
+        body = _decoded(request) if request.verb == "patch" else _object(request)
         change = (lambda _: body) if request.verb == "update" else patcher(request, body)
         how = _write(request)
 
@@ -186,14 +187,14 @@ class Api:
         return read_scale(request.resource, found.object)
 
     def _evict(self, request: Request) -> Answer:
-        body = _body(request)
+        body = _object(request)
         deletion = _deletion(request, body.get("deleteOptions") or {})
         eviction.evict(self.objects, request.resource, request.namespace, request.name, body, deletion)
         done = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
         return Answer(201, done)
 
     def _bind(self, request: Request) -> Answer:
-        node = ((_body(request).get("target")) or {}).get("name", "")
+        node = ((_object(request).get("target")) or {}).get("name", "")
         pod = self.objects.get(request.resource, request.namespace, request.name).object
         if pod["spec"].get("nodeName"):
             why = f'pod {request.name} is already assigned to node "{pod["spec"]["nodeName"]}"'
@@ -236,14 +237,24 @@ def _write(request: Request) -> Write:
     )
 
 
-def _body(request: Request) -> Any:
-    """The body's JSON (YAML where that is what it says)."""
+def _object(request: Request) -> Json:
+    """The body of anything but a patch: an object."""
+    if "patch" in request.content_type:
+        raise unsupported_media_type(_READ)
+    body = _decoded(request)
+    if not isinstance(body, dict):
+        raise bad_request(f"the object provided is unrecognized (must be of type {request.resource.kind})")
+    return body
+
+
+def _decoded(request: Request) -> Any:
+    """The body's JSON (YAML or protobuf where that is what it says)."""
     if request.content_type in ("application/yaml", APPLY):
         return _yaml(request)
     if request.content_type == protobuf.CONTENT_TYPE:
         return protobuf.decode(request.body)
     if request.content_type and "json" not in request.content_type:
-        raise unsupported_media_type(["application/json", "application/yaml", protobuf.CONTENT_TYPE])
+        raise unsupported_media_type(_READ)
     try:
         return json.loads(request.body)
     except ValueError as error:
@@ -262,7 +273,7 @@ def _yaml(request: Request) -> Any:
 
 
 def _options(request: Request) -> Json:
-    options = _body(request) if request.body else {}
+    options = _object(request) if request.body else {}
     query = request.query
     if query.get("propagationPolicy"):
         options["propagationPolicy"] = query["propagationPolicy"]

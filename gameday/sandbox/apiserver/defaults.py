@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -154,7 +156,9 @@ def _service(obj: Json) -> None:
     spec = obj["spec"]
     spec.setdefault("type", "ClusterIP")
     spec.setdefault("sessionAffinity", "None")
-    spec.setdefault("clusterIP", "None")
+    if spec["type"] != "ExternalName":
+        spec.setdefault("clusterIP", f"10.96.{random.randrange(256)}.{random.randrange(1, 255)}")
+        spec.setdefault("clusterIPs", [spec["clusterIP"]])
     for port in spec.get("ports") or ():
         port.setdefault("protocol", "TCP")
         port.setdefault("targetPort", port.get("port"))
@@ -162,8 +166,6 @@ def _service(obj: Json) -> None:
 
 
 def _secret(obj: Json) -> None:
-    import base64
-
     obj.setdefault("type", "Opaque")
     plain = obj.pop("stringData", None)
     if plain:

@@ -37,6 +37,8 @@ class Lister:
 
     def page(self, resource: Resource, namespace: str, query: Mapping[str, str]) -> tuple[list[Stored], Json]:
         """One page (or all) and the list's metadata."""
+        if not (query.get("limit") or "0").isdigit():
+            raise bad_request(f'limit: Invalid value: "{query["limit"]}": must be a number')
         limit = int(query.get("limit") or 0)
         if query.get("continue"):
             version, items = self._continued(query["continue"])

@@ -179,7 +179,7 @@ class Objects:
             if finalizers:
                 changed["finalizers"] = finalizers
             if resource.plural == "namespaces":
-                obj["status"]["phase"] = "Terminating"
+                obj.setdefault("status", {})["phase"] = "Terminating"
 
         return False, self.replace(where, begin)
 

@@ -134,4 +134,6 @@ def _add(document: Any, path: str, value: Any) -> Any:
 
 def _remove(document: Any, path: str) -> Any:
     parent, last = _parent(document, path)
+    if parent is None:
+        raise ValueError("the whole object cannot be removed")
     return parent.pop(_existing(parent, last))

@@ -67,8 +67,7 @@ def check_body(resource: Resource, obj: Any, namespace: str, name: str) -> None:
     """The kind, namespace and name in a body must be those of the URL; missing ones are filled in."""
     if not isinstance(obj, dict):
         raise bad_request("the body of the request is not a JSON object")
-    if not isinstance(obj.get("metadata"), dict):
-        obj["metadata"] = {}
+    _check_shapes(resource, obj)
     kind, version = obj.setdefault("kind", resource.kind), obj.setdefault("apiVersion", resource.api_version)
     if (kind, version) != (resource.kind, resource.api_version):
         raise bad_request(
@@ -87,6 +86,38 @@ def check_body(resource: Resource, obj: Any, namespace: str, name: str) -> None:
         raise bad_request(
             f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
         )
+
+
+_SHAPES: tuple[tuple[str, str, type], ...] = (
+    ("", "apiVersion", str),
+    ("", "kind", str),
+    ("", "metadata", dict),
+    ("", "spec", dict),
+    ("", "status", dict),
+    ("metadata", "name", str),
+    ("metadata", "generateName", str),
+    ("metadata", "namespace", str),
+    ("metadata", "labels", dict),
+    ("metadata", "annotations", dict),
+    ("metadata", "finalizers", list),
+    ("metadata", "ownerReferences", list),
+)
+
+
+def _check_shapes(resource: Resource, obj: Json) -> None:
+    """The parts that everything here reads are objects and lists; null is as if it were not there."""
+    for parent, key, wanted in _SHAPES:
+        holder = obj[parent] if parent else obj
+        if holder.get(key) is None:
+            holder.pop(key, None)
+            if key == "metadata":
+                obj["metadata"] = {}
+        elif not isinstance(holder[key], wanted):
+            found, field = type(holder[key]).__name__, f"{parent}.{key}".strip(".")
+            raise bad_request(
+                f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+                f"json: cannot unmarshal {found} into field {field} of type {wanted.__name__}"
+            )
 
 
 def prepare_create(resource: Resource, obj: Json) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
 
 from gameday.sandbox.apiserver import crds, discovery
 from gameday.sandbox.apiserver.access import Access, Denial
@@ -24,7 +27,8 @@ from gameday.sandbox.apiserver.views import negotiate
 from gameday.sandbox.apiserver.watching import DEFAULT_SECONDS, Watch, error_line
 
 Json = dict[str, Any]
-_BODY_LIMIT = 16 * 1024**2
+_BODY_LIMIT = 3 * 1024**2  # upstream's
+log = logging.getLogger("gameday.sandbox")
 _HEALTH = ("/healthz", "/readyz", "/livez")
 SPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
@@ -85,9 +89,14 @@ class ApiServer:
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Serve; answers the URL. Port 0 takes any free one."""
         self._collecting = asyncio.create_task(self._collector.run(), name="garbage collector")
-        self._runner = web.ServerRunner(
-            web.Server(self._handle, handler_cancellation=True), shutdown_timeout=1.0
+        server = web.Server(
+            self._handle,
+            request_factory=_request,
+            handler_cancellation=True,  # a client that goes away ends its watch
+            keepalive_timeout=300.0,  # longer than clients keep a connection, so that none meets a closed one
+            access_log=None,
         )
+        self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
         await site.start()
@@ -135,8 +144,15 @@ class ApiServer:
             await self._suffer(http, request.verb, user)
             return await self._resource(http, request)
         except Refused as refused:
-            headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after else {}
-            return _json(refused.code, encode(refused.body()), headers)
+            return _refuse(refused)
+        except web.HTTPRequestEntityTooLarge:
+            message = f"Request entity too large: limit is {_BODY_LIMIT}"
+            return _refuse(Refused(413, "RequestEntityTooLarge", message))
+        except (
+            Exception
+        ) as error:  # a client learns of it as it would upstream; the connection stays in order
+            log.exception("%s %s failed", http.method, path)
+            return _refuse(Refused(500, "InternalError", f"Internal error occurred: {error!r}"))
 
     def _authenticate(self, http: web.BaseRequest) -> str:
         """The user's name; raises 401 for a wrong token."""
@@ -202,6 +218,23 @@ class ApiServer:
             self._watches.discard(watch)
             watch.detach()
         return response
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: Any,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    """A request as aiohttp makes it, with a higher limit for its body."""
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_BODY_LIMIT)
+
+
+def _refuse(refused: Refused) -> web.Response:
+    headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after else {}
+    return _json(refused.code, encode(refused.body()), headers)
 
 
 def _json(code: int, body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:

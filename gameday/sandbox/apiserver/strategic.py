@@ -53,11 +53,13 @@ def _merge_field(result: Json, key: str, value: Any, path: tuple[str, ...]) -> N
 
 def _merge_list(old: list[Json], patch: list[Json], path: tuple[str, ...]) -> list[Json]:
     keys = merge_keys(path)[:1]  # a strategic merge knows one key per list, unlike server-side apply
+    if not all(isinstance(p, dict) for p in patch):
+        raise bad_request(f"the items of {path[-1]} must be objects")
     if any(p.get("$patch") == "replace" and len(p) == 1 for p in patch):
         return [p for p in patch if "$patch" not in p]
     result = list(old)
     for item in patch:
-        if not isinstance(item, dict) or (keys[0] not in item and "$patch" not in item):
+        if keys[0] not in item and "$patch" not in item:
             raise bad_request(f"map: {item} does not contain declared merge key: {keys[0]}")
         identity = key_of(item, keys)
         at = next((i for i, o in enumerate(result) if key_of(o, keys) == identity), None)
