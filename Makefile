@@ -23,7 +23,7 @@ test-cluster: venv prometheus chromium controlplane ## the same behaviours on a 
 	$(PYTEST) --platform cluster
 
 check: venv ## the developer's loop: lint, types, imports, fast tests
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types imports fast-tests
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target lint types imports fast-tests
 
 lint: venv
 	$(BIN)/ruff check $(wildcard $(ALL_PYTHON))

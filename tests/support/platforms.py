@@ -37,8 +37,8 @@ class Platform:
     directory: Path
     kubeconfig: Path
     prometheus_url: str
-    control_url: str
     api_url: str
+    control_url: str = ""  # the fleet's switches
     restricted_kubeconfig: Path | None = None
     unauthorized_kubeconfig: Path | None = None
     _control_plane: Child | None = None
