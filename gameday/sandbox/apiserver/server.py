@@ -52,7 +52,7 @@ class ApiServer:
         token: str | None = None,
         user: str = "gameday",
         denials: Iterable[Denial] = (),
-        window: int = 20_000,
+        window: int = 10_000,
         read_log: LogReader = _no_log,
         bookmark_every: float = 60.0,
     ) -> None:

@@ -79,7 +79,7 @@ class Collection:
 class Store:
     """All collections, and the indexes the garbage collector needs."""
 
-    def __init__(self, window: int = 20_000) -> None:
+    def __init__(self, window: int = 10_000) -> None:
         self.version = self.start = 1000  # a watch from before the start is too old, as on a real server
         self.window = window
         self.collections: dict[tuple[str, str], Collection] = {}

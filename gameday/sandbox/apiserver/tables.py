@@ -17,21 +17,19 @@ Cells = Callable[[Json], list[Any]]
 
 def table(resource: Resource, objects: list[Json]) -> tuple[list[Json], list[list[Any]]]:
     """Column definitions, and the cells of each object."""
-    if resource.custom is not None:
-        headers, cells = _custom(resource.custom.get("additionalPrinterColumns"))
+    if resource.custom is not None and resource.custom.get("additionalPrinterColumns"):
+        names, cells = _custom(resource.custom["additionalPrinterColumns"])
     else:
         headers, cells = _KINDS.get(resource.plural, ("", _nothing))
-    middle = [h for h in headers.split(",") if h]
-    if resource.plural == "events":
-        names = middle
-    elif "Created At" in middle or "Age" in middle:
-        names = ["Name", *middle]
-    else:
-        at = next((i for i, h in enumerate(middle) if h.endswith("+")), len(middle))
-        names = ["Name", *middle[:at], "Age", *middle[at:]]
-        cells = _with_age(cells, at)
-    rows = [cells(o) if resource.plural == "events" else [o["metadata"]["name"], *cells(o)] for o in objects]
-    return [_column(n) for n in names], rows
+        names = [h for h in headers.split(",") if h]
+        if not {"Age", "Created At", "Last Seen"} & set(names):
+            at = next((i for i, h in enumerate(names) if h.endswith("+")), len(names))
+            names.insert(at, "Age")
+            cells = _with_age(cells, at)
+    if resource.plural == "events":  # the one kind whose name comes last
+        return [_column(n) for n in names], [cells(o) for o in objects]
+    rows = [[o["metadata"]["name"], *cells(o)] for o in objects]
+    return [_column(n) for n in ["Name", *names]], rows
 
 
 def _column(name: str) -> Json:
@@ -83,17 +81,9 @@ def since(moment: str | None) -> str:
 # -- custom resources ----------------------------------------------------------------------------------
 
 
-def _custom(columns: list[Json] | None) -> tuple[str, Cells]:
-    chosen = [
-        c for c in columns or [] if c["jsonPath"] != ".metadata.creationTimestamp" and "," not in c["name"]
-    ]
-    shown = sorted(chosen, key=lambda c: bool(c.get("priority")))
-    headers = ",".join(c["name"] + ("+" if c.get("priority") else "") for c in shown)
-
-    def cells(obj: Json) -> list[Any]:
-        return [_date(c, _at(obj, c["jsonPath"])) for c in shown]
-
-    return headers, cells
+def _custom(columns: list[Json]) -> tuple[list[str], Cells]:
+    names = [c["name"] + ("+" if c.get("priority") else "") for c in columns]
+    return names, lambda obj: [_date(c, _at(obj, c["jsonPath"])) for c in columns]
 
 
 def _date(column: Json, value: Any) -> Any:
@@ -239,8 +229,9 @@ def _event(event: Json) -> list[Any]:
     source = (event.get("source") or {}).get("component") or event.get("reportingComponent", "")
     first = since(event.get("firstTimestamp") or event.get("eventTime"))
     message = (event.get("message") or "").strip()
-    wide = [about.get("fieldPath", ""), source, first, event.get("count") or 1, event["metadata"]["name"]]
-    return [since(seen), event.get("type", ""), event.get("reason", ""), name, message, *wide]
+    last = [message, first, event.get("count") or 1, event["metadata"]["name"]]
+    what = [event.get("type", ""), event.get("reason", ""), name]
+    return [since(seen), *what, about.get("fieldPath", ""), source, *last]
 
 
 def _service(obj: Json) -> list[Any]:
@@ -252,6 +243,29 @@ def _service(obj: Json) -> list[Any]:
 
 def _lease(obj: Json) -> list[Any]:
     return [(obj.get("spec") or {}).get("holderIdentity", "")]
+
+
+def _cron_job(obj: Json) -> list[Any]:
+    spec, status = obj["spec"], _status(obj)
+    last = status.get("lastScheduleTime")
+    zone = spec.get("timeZone") or "<none>"
+    active = len(status.get("active") or ())
+    return [
+        spec.get("schedule", ""),
+        zone,
+        spec.get("suspend", False),
+        active,
+        since(last) if last else "<none>",
+    ]
+
+
+def _created(obj: Json) -> list[Any]:
+    return [obj["metadata"]["creationTimestamp"]]
+
+
+def _binding(obj: Json) -> list[Any]:
+    role = obj.get("roleRef") or {}
+    return [f"{role.get('kind', '')}/{role.get('name', '')}"]
 
 
 _WIDE = "Containers+,Images+,Selector+"
@@ -271,7 +285,14 @@ _KINDS: dict[str, tuple[str, Cells]] = {
     "configmaps": ("Data", lambda o: [len(o.get("data") or {}) + len(o.get("binaryData") or {})]),
     "secrets": ("Type,Data", lambda o: [o.get("type", ""), len(o.get("data") or {})]),
     "services": ("Type,Cluster-IP,External-IP,Port(s),Selector+", _service),
-    "events": ("Last Seen,Type,Reason,Object,Message,Subobject+,Source+,First Seen+,Count+,Name+", _event),
+    "events": ("Last Seen,Type,Reason,Object,Subobject+,Source+,Message,First Seen+,Count+,Name+", _event),
     "leases": ("Holder", _lease),
-    "customresourcedefinitions": ("Created At", lambda o: [o["metadata"]["creationTimestamp"]]),
+    "replicationcontrollers": ("Desired,Current,Ready," + _WIDE, _replica_set),
+    "cronjobs": ("Schedule,Timezone,Suspend,Active,Last Schedule", _cron_job),
+    "priorityclasses": ("Value,Global-Default", lambda o: [o.get("value", 0), o.get("globalDefault", False)]),
+    "roles": ("Created At", _created),
+    "clusterroles": ("Created At", _created),
+    "rolebindings": ("Role", _binding),
+    "clusterrolebindings": ("Role", _binding),
+    "customresourcedefinitions": ("Created At", _created),
 }
