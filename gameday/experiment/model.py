@@ -177,7 +177,11 @@ class Target(Spec):
 
 
 class BlastRadius(Spec):
-    """The most that may be touched over the whole run. What is left out may not be touched at all."""
+    """The most that may be touched over the whole run.
+
+    Nodes or pods that are left out may not be touched at all. A node's own pods come with it. GPUs that are
+    left out are bounded by the nodes and pods that hold them.
+    """
 
     nodes: Bound | None = Field(None, description="Nodes: a number, or a share of those in the target.")
     pods: Bound | None = Field(None, description="Pods: a number, or a share of those in the target.")

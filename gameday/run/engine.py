@@ -33,9 +33,10 @@ from gameday.run.verdict import Outcome
 from gameday.run.watch import Watch
 from gameday.safety.plan import Plan
 
+LEAST_STEP, MOST_STEP = 1.0, 5.0  # seconds between samples: as the probes ask, within these
 FLUSH_WITHIN = 15.0  # seconds for the last samples
 EVIDENCE_WITHIN = 20.0
-BASELINE_WITHIN = 60.0  # seconds in which the steady state must show itself before anything is touched
+BASELINE_WITHIN = 15.0  # seconds in which the steady state must show itself before anything is touched
 
 
 @dataclass
@@ -202,7 +203,8 @@ class Engine:
             Query(p.spec.query, "steady-state", p.name) for p in spec.steady_state if p.kind == "prometheus"
         ]
         queries += [Query(q, "observe", q) for q in spec.observe]
-        return Sampler(self.world.prometheus, queries, self.log.emit)
+        step = min([MOST_STEP, *(max(p.interval, LEAST_STEP) for p in spec.steady_state)])
+        return Sampler(self.world.prometheus, queries, self.log.emit, step=step)
 
     def _about(self) -> dict[str, str]:
         return {

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gameday import __version__, events
 from gameday.experiment.loader import Loaded
+from gameday.faults.base import PlanError
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.prometheus import Prometheus
@@ -111,7 +112,7 @@ async def _run(
     log.emit(events.Phase(phase="preflight"))
     try:
         plan, findings = await planned(loaded, world, options.plan)
-    except (PlatformError, ValueError) as error:
+    except (PlatformError, PlanError, ValueError) as error:
         return _refuse(log, outcome, str(error))
     for finding in findings:
         log.emit(finding)

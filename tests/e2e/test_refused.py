@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gameday.platform.kube import PODS, Kube
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Ref
 from tests.e2e.experiments import CORDON, REPLICAS, SCALE, write
 from tests.support.platforms import Platform
 from tests.support.program import Ended, Program
@@ -68,14 +69,34 @@ def test_refused_by_the_experiment(
     _refused(gameday.run(write(tmp_path, method=method, **spec)), *words)
 
 
-async def test_a_drain_that_would_lose_data(
+async def test_a_drain_that_would_lose_a_pod_for_good(
     gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
-    """The training job keeps its scratch data in an emptyDir; kubectl drain refuses that too."""
-    worker = (await kube.list(PODS, "training", labels="app=trainer"))[0]
-    drain = {"drain": {"nodes": {"names": [worker["spec"]["nodeName"]]}}}
-    ended = await asyncio.to_thread(gameday.run, write(tmp_path, method=[drain]))
-    _refused(ended, "stop the drain", worker["metadata"]["name"], "deleteEmptyDirData: true")
+    """A pod that nobody would make again; kubectl drain refuses it too."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "alone", "namespace": "platform"},
+        "spec": {
+            "nodeName": "gpu-0",
+            "containers": [{"name": "c", "image": "example.com/c:1"}],
+            "volumes": [{"name": "scratch", "emptyDir": {}}],
+        },
+    }
+    await kube.create(pod)
+    try:
+        drain: dict[str, Any] = {"nodes": {"names": ["gpu-0"]}}
+        file = write(tmp_path, method=[{"drain": drain}])
+        _refused(
+            await asyncio.to_thread(gameday.run, file),
+            "platform/alone",
+            "emptyDir",
+            "deleteEmptyDirData: true",
+        )
+        file = write(tmp_path, method=[{"drain": {**drain, "deleteEmptyDirData": True}}])
+        _refused(await asyncio.to_thread(gameday.run, file), "platform/alone", "no controller", "force: true")
+    finally:
+        await kube.delete(Ref.of(pod), grace=0)
 
 
 def test_no_prometheus_but_a_probe_asks_it(gameday: Program, tmp_path: Path) -> None:
@@ -111,7 +132,7 @@ def test_no_way_to_a_cluster(
         "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}]\nusers: [{name: u, user: {}}]\n"
         "contexts: [{name: earth, context: {cluster: c, user: u}}]\n"
     )
-    platform = Platform("none", "earth", tmp_path, config, "", "")
+    platform = Platform("none", "earth", tmp_path, config, prometheus_url="", control_url="", api_url="")
     ended = Program(platform, tmp_path).run(write(tmp_path, method=[SCALE]), *arguments, env=environment)
     assert ended.code == 2, ended.output
     for word in words:
@@ -119,7 +140,7 @@ def test_no_way_to_a_cluster(
 
 
 def test_the_api_server_is_down_at_the_start(gameday: Program, tmp_path: Path, api_proxy: ApiProxy) -> None:
-    api_proxy.close()
+    api_proxy.cut()
     ended = gameday.run(write(tmp_path, method=[SCALE]), env={"KUBECONFIG": str(api_proxy.kubeconfig)})
     _refused(ended, "refused the connection")
 
