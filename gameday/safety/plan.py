@@ -41,6 +41,7 @@ class Plan:
     """All faults of a run. `problems` holds what could not be planned: (path, text)."""
 
     seed: int
+    experiment: str = ""  # the digest of what it was made for
     steps: dict[str, StepPlan] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
 
@@ -56,17 +57,19 @@ class Plan:
             }
             for s in self.steps.values()
         ]
-        return {"version": 1, "seed": self.seed, "digest": _digest(steps), "steps": steps}
+        made_for = {"version": 1, "seed": self.seed, "experiment": self.experiment, "steps": steps}
+        return {**made_for, "digest": _digest(made_for)}
 
     @classmethod
     def from_data(cls, data: dict[str, Any], experiment: Experiment) -> Plan:
         """The plan of a file. Raises PlanError when it is damaged, or is not of this experiment."""
-        if data.get("version") != 1 or data.get("digest") != _digest(data.get("steps")):
+        made_for = {k: v for k, v in data.items() if k != "digest"}
+        if data.get("version") != 1 or data.get("digest") != _digest(made_for):
             raise PlanError("the plan was changed after it was made, or is damaged: make it again")
+        if data["experiment"] != _digest(experiment.model_dump(mode="json")):
+            raise PlanError("the plan was made for another experiment, or for other variables: make it again")
         places = {p.path: p for p in places_of(experiment.spec.method) if p.step.is_fault}
-        if [s["path"] for s in data["steps"]] != list(places):
-            raise PlanError("the plan is not of this experiment: its steps differ")
-        plan = cls(data["seed"])
+        plan = cls(data["seed"], data["experiment"])
         for step in data["steps"]:
             spec = places[step["path"]].step.spec
             fault = FaultPlan.from_data(spec, step)
@@ -98,7 +101,7 @@ def places_of(steps: list[Step] | tuple[Step, ...], prefix: str = "", times: int
 
 async def make_plan(experiment: Experiment, world: World) -> Plan:
     """Resolve every fault's targets. What can't be planned is collected, to be seen all at once."""
-    plan = Plan(world.seed)
+    plan = Plan(world.seed, _digest(experiment.model_dump(mode="json")))
     for place in places_of(experiment.spec.method):
         step = place.step
         if not step.is_fault:
@@ -114,5 +117,5 @@ async def make_plan(experiment: Experiment, world: World) -> Plan:
     return plan
 
 
-def _digest(steps: Any) -> str:
-    return hashlib.sha256(json.dumps(steps, sort_keys=True).encode()).hexdigest()[:16]
+def _digest(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
