@@ -17,6 +17,8 @@ from gameday.experiment.quantity import parse_duration
 
 Document = dict[str, Any]
 
+PROBE_INTERVAL = "2s"
+RECOVERY = "60s"  # `chaos run` looks once; here the steady state must hold in several readings
 PROBE_TIMEOUT = "30s"  # a process of its own has to start and to import an extension
 ALWAYS = {"type": "python", "module": "os", "func": "getpid"}  # a probe that holds wherever it is asked
 IGNORED = ("controls", "dry")
@@ -78,6 +80,7 @@ class _Conversion:
             "steadyState": self._steady_state(),
             "method": self._steps(),
             "steadyBetweenSteps": False,
+            "recovery": {"within": RECOVERY},
         }
         metadata: Document = {"name": _slug(title)}
         if tags := self._document.get("tags"):
@@ -112,6 +115,7 @@ class _Conversion:
             "chaostoolkit": asked,
             "is": expected or "true",
             "timeout": activity.get("timeout") or PROBE_TIMEOUT,
+            "interval": PROBE_INTERVAL,
         }
         strategy = _section(_section(self._document, "runtime"), "hypothesis").get("strategy")
         return probe if strategy in CONTINUOUS else probe | {"during": "ignore"}
@@ -124,11 +128,15 @@ class _Conversion:
                 self._warn("the method is empty, so the rollbacks are left out")
             return [{"name": "empty method", "wait": "1ms"}]
         steps = [self._step(self._resolved(activity)) for activity in self._method]
-        if self._rollbacks:
-            rollbacks = [self._common(self._resolved(a)) for a in self._rollbacks]
-            steps[0]["chaostoolkit"]["rollbacks"] = rollbacks
         background = [bool(self._resolved(a).get("background")) for a in self._method]
-        return _beside(list(zip(background, steps, strict=True)))
+        placed = _beside(list(zip(background, steps, strict=True)))
+        if not self._rollbacks:
+            return placed
+        rollbacks = [self._common(self._resolved(a)) for a in self._rollbacks]
+        steps[0]["chaostoolkit"]["rollbacks"] = rollbacks
+        # `chaos run` looks at the hypothesis before it rolls back: what only a rollback mends must not pass.
+        placed[-1]["steadyBetween"] = True
+        return [*placed, {"name": self._unique("before the rollbacks"), "wait": "1ms"}]
 
     def _step(self, activity: Document) -> Document:
         fault = self._common(activity) | {"ignoreFailure": True}
