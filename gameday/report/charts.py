@@ -106,15 +106,20 @@ def chart(retro: Retrospective, query: Query, points: int = POINTS) -> Chart:
 
 
 def windows(retro: Retrospective) -> list[dict[str, Any]]:
-    """When each fault was in force; one that never came out lasts to the end of the log."""
+    """When each fault was in force; one that never came out lasts to the end of the log.
+
+    `until` is where the next one begins: its name has room to there.
+    """
+    begun = sorted((f for f in retro.faults if f.start is not None), key=lambda f: f.start or 0)
+    starts = [_ms(retro, f.start) for f in begun] + [_ms(retro, retro.run.ended)]
     return [
         {
-            "x": _ms(retro, f.start),
+            "x": starts[i],
             "x2": _ms(retro, f.out if f.out is not None else retro.run.ended),
-            "label": f.label if len(retro.faults) <= 4 else f.step,
+            "until": starts[i + 1],
+            "label": f.label if len(begun) <= 6 else f.step,
         }
-        for f in retro.faults
-        if f.start is not None
+        for i, f in enumerate(begun)
     ]
 
 
@@ -126,7 +131,9 @@ def alerts(retro: Retrospective) -> list[dict[str, Any]]:
             if span.state == "firing":
                 first[track.name] = min(first.get(track.name, math.inf), span.start)
     ranked = sorted(first.items(), key=lambda item: item[1])
-    return [{"x": _ms(retro, at), "name": name, "row": row} for row, (name, at) in enumerate(ranked)]
+    return [
+        {"x": _ms(retro, at), "name": name, "label": "", "row": row} for row, (name, at) in enumerate(ranked)
+    ]
 
 
 def _ms(retro: Retrospective, at: float | None) -> int:
@@ -238,7 +245,7 @@ def specification() -> dict[str, Any]:
     import altair as alt
 
     time = alt.Scale(type="utc", domainMin=alt.expr("x0"), domainMax=alt.expr("x1"), nice=False)
-    clock = alt.Axis(labelExpr=_CLOCK, grid=False, tickCount=alt.expr("width / 90"), labelFlush=False)
+    clock = alt.Axis(labelExpr=_CLOCK, grid=False, tickCount=alt.expr("width / 75"), labelFlush=False)
     value = alt.Scale(domainMin=alt.expr("y0"), domainMax=alt.expr("y1"), zero=False, nice=False)
     figures = alt.Axis(labelExpr="format(datum.value * factor, ',.3~r') + suffix", tickCount=5, minExtent=64)
     x, end, moment = (alt.X(f"{name}:T", title=None, scale=time, axis=clock) for name in ("x", "x2", "t"))
@@ -254,7 +261,7 @@ def specification() -> dict[str, Any]:
             align="left",
             baseline="bottom",
             dy=-4,
-            limit=200,
+            limit=alt.expr("max(24, scale('x', datum.until) - scale('x', datum.x) - 8)"),
             x=alt.expr("clamp(scale('x', datum.x), 0, width)"),
             opacity=alt.expr("datum.x2 < x0 || datum.x > x1 ? 0 : 1"),
         ).encode(y=top, text="label:N"),

@@ -131,7 +131,7 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
             "Steady state",
             f"{good} of {len(held)}" if held else "—",
             "probes held",
-            _tone(good == len(held), held),
+            _tone([h.holds for h in held]),
         ),
         (
             "Detection",
@@ -139,25 +139,26 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
             f"{len(found)} of {wording.plural(len(retro.detection), 'expected alert')} fired"
             if retro.detection
             else "no alert expected",
-            _tone(all(d.ok for d in retro.detection), retro.detection),
+            _tone([d.ok for d in retro.detection]),
         ),
         (
             "Recovery",
             wording.duration(slowest) if slowest is not None else "—",
             f"slowest; objective {wording.duration(within)}" if within is not None else "no fault went in",
-            _tone(all(x.ok for x in retro.recovery), retro.recovery),
+            _tone([x.ok for x in retro.recovery]),
         ),
         (
             "Restored",
             f"{restored} of {len(own)}" if own else "—",
             "objects changed" if own else "nothing to restore",
-            _tone(restored == len(own), own),
+            _tone([t.state == "restored" for t in own]),
         ),
     ]
 
 
-def _tone(well: bool, judged: Any) -> str:
-    return ("good" if well else "bad") if judged else "plain"
+def _tone(judged: list[bool | None]) -> str:
+    """Bad when one is; good when all are; plain while something is not known."""
+    return "bad" if False in judged else "good" if judged and all(judged) else "plain"
 
 
 @dataclass(frozen=True)

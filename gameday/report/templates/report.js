@@ -71,7 +71,7 @@
     function show(ms) {
       at = +ms;
       const x = left() + view.scale("x")(at);
-      Object.assign(cross.style, { left: x + "px", height: view.height() + "px" });
+      Object.assign(cross.style, { left: x + "px", top: view.origin()[1] + "px", height: view.height() + "px" });
       tip.replaceChildren(document.createTextNode(clock(at) + " · " + wall(at)));
       const table = tip.appendChild(document.createElement("table"));
       chart.lines.filter((l) => l.c < 6).forEach((line) => {
@@ -83,6 +83,8 @@
         row.insertCell().textContent = figure(line.v[nearest(line, at / 1000)], chart.params);
       });
       chart.data.windows.filter((w) => w.x <= at && at <= w.x2).forEach((w) => tip.append("fault " + w.label + " is in. "));
+      const close = (chart.params.x1 - chart.params.x0) / 100;
+      chart.data.alerts.filter((a) => Math.abs(a.x - at) < close).forEach((a) => tip.append(a.name + " fires. "));
       cross.hidden = tip.hidden = false;
       const room = plot.clientWidth - tip.offsetWidth;
       Object.assign(tip.style, { left: Math.max(0, x + 14 > room ? x - tip.offsetWidth - 14 : x + 14) + "px", top: "8px" });
@@ -95,7 +97,7 @@
       if (from === null) return;
       const [a, b] = [from, Math.min(width(), Math.max(0, place(event)))].sort((p, q) => p - q);
       brush.hidden = false;
-      Object.assign(brush.style, { left: left() + a + "px", width: b - a + "px", height: view.height() + "px" });
+      Object.assign(brush.style, { left: left() + a + "px", width: b - a + "px", top: view.origin()[1] + "px", height: view.height() + "px" });
     });
     plot.addEventListener("pointerleave", hide);
     plot.addEventListener("blur", hide);
