@@ -273,13 +273,13 @@ def _yaml(request: Request) -> Any:
 
 
 def _options(request: Request) -> Json:
-    options = _object(request) if request.body else {}
+    options = _object(request) if request.body not in (b"", b"null") else {}
     query = request.query
     if query.get("propagationPolicy"):
         options["propagationPolicy"] = query["propagationPolicy"]
-    if query.get("gracePeriodSeconds"):
+    if query.get("gracePeriodSeconds", "").lstrip("-").isdigit():
         options["gracePeriodSeconds"] = int(query["gracePeriodSeconds"])
-    return options if isinstance(options, dict) else {}
+    return options
 
 
 def _deletion(request: Request, options: Json) -> Deletion:

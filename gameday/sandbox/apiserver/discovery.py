@@ -8,6 +8,14 @@ from gameday.sandbox.apiserver.resources import ANSWERED_ONLY, Catalogue, Resour
 
 Json = dict[str, Any]
 VERSION = "v1.36.3"
+_BUILD = {  # clients with typed models insist on these
+    "gitCommit": "sandbox",
+    "gitTreeState": "clean",
+    "buildDate": "1970-01-01T00:00:00Z",
+    "goVersion": "none",
+    "compiler": "none",
+    "platform": "linux/amd64",
+}
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 _SUBRESOURCE: dict[
     str, tuple[str, str, str, list[str]]
@@ -27,7 +35,7 @@ def document(catalogue: Catalogue, path: str) -> Json | None:
     match parts:
         case ["version"]:
             major, minor, _ = VERSION[1:].split(".")
-            return {"major": major, "minor": minor, "gitVersion": VERSION, "platform": "linux/amd64"}
+            return {"major": major, "minor": minor, "gitVersion": VERSION, **_BUILD}
         case ["api"]:
             return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
         case ["apis"]:
