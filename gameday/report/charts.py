@@ -62,6 +62,7 @@ class Chart:
     hidden: int  # series not drawn
     data: dict[str, list[dict[str, Any]]]  # all but the curves: windows, gaps, alerts, bounds
     params: dict[str, Any]
+    off: list[str]  # bounds too far away to be drawn
 
 
 def charts(retro: Retrospective, points: int = POINTS) -> list[Chart]:
@@ -102,6 +103,7 @@ def chart(retro: Retrospective, query: Query, points: int = POINTS) -> Chart:
             "factor": factor,
             "suffix": suffix,
         },
+        off=list(dict.fromkeys(b["label"] for b in bounds if not low <= b["y"] <= high)),
     )
 
 
@@ -156,7 +158,7 @@ def _domain(lines: Sequence[Line], bounds: Sequence[float]) -> tuple[float, floa
     """The range of the value axis: the curves, zero where it is near, and bounds that don't flatten them."""
     lows, highs = [x.low for x in lines if x.low == x.low], [x.high for x in lines if x.high == x.high]
     low, high = min(lows, default=0.0), max(highs, default=1.0)
-    reach = max(high - low, abs(high) * 0.25) or 1.0
+    reach = max(high - low, abs(high)) or 1.0
     for y in bounds:
         if low - reach <= y <= high + reach:
             low, high = min(low, y), max(high, y)

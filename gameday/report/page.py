@@ -143,7 +143,7 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
         ),
         (
             "Recovery",
-            wording.duration(slowest) if slowest is not None else "—",
+            ("at once" if slowest == 0 else wording.duration(slowest)),
             f"slowest; objective {wording.duration(within)}" if within is not None else "no fault went in",
             _tone([x.ok for x in retro.recovery]),
         ),

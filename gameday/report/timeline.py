@@ -59,19 +59,16 @@ _FOLDED = {"kubernetes", "condition", "warning", "gap"}
 
 def _probe(event: ev.Probed, known: dict[tuple[str, str], str]) -> Moment | None:
     """A probe's change of state; what is asked again with the same answer is not told."""
-    key, state = (event.probe, event.purpose), "ignored" if event.ignored else event.state
-    if known.get(key, "holds") == state or (state == "ignored" and key in known):
-        known[key] = state
+    key, aborts = (event.probe, event.purpose), event.purpose == "abort"
+    state = "ignored" if event.ignored and event.state != "holds" else event.state
+    before, known[key] = known.get(key, "broken" if aborts else "holds"), state
+    if before == state:
         return None
-    known[key] = state
-    tone = {"holds": "good", "ignored": "plain", "broken": "bad"}.get(state, "warn")
-    if event.purpose == "abort":
-        tone = {"good": "bad", "bad": "plain"}.get(tone, tone)
-    text = wording.probe_line(event)
-    if event.purpose == "abort":
-        text = text.replace("Probe", "Abort condition", 1)
     detail = "; ".join(filter(None, (event.series, event.message if state != "holds" else "")))
-    return Moment(event.at, "probe", tone, text, detail, event.seq)
+    tone = {"holds": "good", "ignored": "plain", "broken": "bad"}.get(state, "warn")
+    if aborts:
+        tone = {"good": "bad", "bad": "good"}.get(tone, tone)
+    return Moment(event.at, "probe", tone, wording.probe_line(event), detail, event.seq)
 
 
 def _moment(event: ev.Event) -> Moment | None:

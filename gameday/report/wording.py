@@ -136,11 +136,19 @@ FAULT_STATES = {
 PROBE_STATES = {"holds": "holds", "broken": "broken", "no-data": "no data", "unreachable": "could not ask"}
 
 
+ABORT_STATES = {**PROBE_STATES, "holds": "is met", "broken": "is not met any more"}
+
+
 def probe_line(event: ev.Probed) -> str:
     """A probe's state in words; who calls says when it changed."""
-    text = f"Probe {event.probe} {PROBE_STATES.get(event.state, event.state)}"
+    if event.purpose == "abort":
+        text = f"Abort condition {event.probe} {ABORT_STATES.get(event.state, event.state)}"
+    else:
+        text = f"Probe {event.probe} {PROBE_STATES.get(event.state, event.state)}"
+    if event.ignored and event.state != "holds":
+        text += " (not judged)"
     if event.value is not None:
         text += f": {figure(event.value, unit_of(event.expected))}"
-    if event.expected and event.state == "broken":
-        text += f", expected {event.expected}"
+    if event.expected and (event.state == "broken") != (event.purpose == "abort"):
+        text += f", expected {event.expected}" if event.state == "broken" else f", which is {event.expected}"
     return text

@@ -145,3 +145,16 @@ def test_the_log_alone_carries_it_all(retro: Retrospective) -> None:
     """What goes through the file is what was told."""
     decoded = [ev.decode(ev.encode(e)) for e in logs.game_day()]
     assert analyse([e for e in decoded if e is not None]) == retro
+
+
+def test_an_abort_condition_is_news_only_when_it_is_met() -> None:
+    """It is well for an abort condition not to hold, so its words differ from a probe's."""
+    w = logs.Writer()
+    w(0, logs.started())
+    for at, state, value in ((1, "broken", 12.0), (20, "holds", 1.0), (30, "broken", 9.0)):
+        w(at, ev.Probed(probe="up", state=state, value=value, purpose="abort", expected="< 2"))
+    told = [(m.text, m.tone) for m in analyse(w.sorted()).timeline]
+    assert told == [
+        ("Abort condition up is met: 1, which is < 2", "bad"),
+        ("Abort condition up is not met any more: 9", "good"),
+    ]
