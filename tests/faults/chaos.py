@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from gameday.events import Event
 from gameday.faults.base import Evidence, Fault, FaultPlan
-from gameday.ledger import Ledger, StepLedger
+from gameday.ledger.ledger import Ledger, StepLedger
 from gameday.ledger.store import ensure_namespace
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object

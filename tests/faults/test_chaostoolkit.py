@@ -12,7 +12,7 @@ import yaml
 from gameday.events import Warn
 from gameday.faults.base import FaultError, FaultPlan, PlanError
 from gameday.faults.chaostoolkit import ChaosToolkit, ChaosToolkitSpec
-from gameday.ledger import Ledger
+from gameday.ledger.ledger import Ledger
 from gameday.ledger.store import records
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
