@@ -11,6 +11,7 @@ import pkgutil
 import platform
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,16 @@ def main() -> int:
     chosen = parser.parse_args().rows or names
     if unknown := set(chosen) - set(names):
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    results = {name: _run(name) for name in chosen}
+    results: dict[str, list[Measured]] = {}
+    for name in chosen:
+        try:
+            results[name] = _run(name)
+        except Exception:  # the other rows are still worth their time
+            print(f"{name} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
     _save(results)
     _show(results)
-    return 0 if all(m.reached for measured in results.values() for m in measured) else 1
+    every = [m for measured in results.values() for m in measured]
+    return 0 if len(results) == len(chosen) and all(m.reached for m in every) else 1
 
 
 def _run(name: str) -> list[Measured]:
