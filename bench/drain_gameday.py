@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gameday.events import Event
 from gameday.faults.drain import Drain, DrainSpec
-from gameday.ledger import Ledger
+from gameday.ledger.ledger import Ledger
 from gameday.platform.kube import Kube
 from gameday.platform.world import World
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from gameday.experiment.model import Spec as BaseSpec
-from gameday.ledger import StepLedger
 from gameday.platform.objects import Ref
 from gameday.platform.world import Victim, World
+
+if TYPE_CHECKING:
+    from gameday.experiment.model import Spec as BaseSpec
+    from gameday.ledger.ledger import StepLedger
 
 
 class PlanError(Exception):

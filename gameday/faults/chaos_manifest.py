@@ -12,7 +12,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from gameday.experiment import source
 from gameday.experiment.problems import InvalidExperiment
@@ -20,7 +20,9 @@ from gameday.experiment.quantity import format_duration, parse_duration
 from gameday.experiment.tree import parse
 from gameday.faults.base import PlanError
 from gameday.platform.chaos_mesh import API_VERSION
-from gameday.platform.objects import Object
+
+if TYPE_CHECKING:
+    from gameday.platform.objects import Object
 
 SLACK = 60.0  # seconds that a fault outlasts its step: its own end is the dead-man's switch, not the rule
 CLOUD = {"AWSChaos": "ec2Instance", "AzureChaos": "vmName", "GCPChaos": "instance"}  # and what is hit

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -16,12 +16,16 @@ from gameday.experiment.model import DNSLabel, PositiveDuration, Spec, Text
 from gameday.faults import chaos_manifest, chaos_targets
 from gameday.faults.base import Evidence, FaultError, FaultPlan, PlanError
 from gameday.faults.chaos_targets import Targets
-from gameday.ledger import Create, StepLedger
+from gameday.ledger.operations import Create
 from gameday.platform.chaos_mesh import API_VERSION, PAUSE, complaints, progress, started
 from gameday.platform.complaints import warnings_about
 from gameday.platform.errors import ApiError, PlatformError, not_found
 from gameday.platform.objects import Object, Ref, is_ready
-from gameday.platform.world import World
+
+if TYPE_CHECKING:
+    from gameday.platform.world import World
+    from gameday.ledger.ledger import StepLedger
+
 
 NAME_LIMIT = 57  # Schedule and Workflow add 6 characters and use the result as a label's value
 

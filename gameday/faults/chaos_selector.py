@@ -11,16 +11,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from gameday.experiment.selector import Selector
 from gameday.faults.base import PlanError
 from gameday.faults.pods import check_namespaces
 from gameday.platform.chaos_mesh import API_VERSION
 from gameday.platform.errors import PlatformError
-from gameday.platform.kube import NODES, PODS, Kube
 from gameday.platform.objects import Object, Ref, Resource, is_finished
-from gameday.platform.world import World
+from gameday.platform.resources import NODES, PODS
+
+if TYPE_CHECKING:
+    from gameday.platform.world import World
+    from gameday.platform.kube import Kube
 
 
 @dataclass(frozen=True)

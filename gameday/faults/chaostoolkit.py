@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -14,10 +14,14 @@ from gameday.experiment.activity import ActivitySpec
 from gameday.experiment.model import Duration, PositiveDuration, Spec
 from gameday.experiment.text import shorten
 from gameday.faults.base import Evidence, FaultError, FaultPlan, PlanError
-from gameday.ledger import Activity, StepLedger
+from gameday.ledger.activity import Activity
 from gameday.platform.chaostoolkit import check_activities
 from gameday.platform.errors import PlatformError
-from gameday.platform.world import World
+
+if TYPE_CHECKING:
+    from gameday.platform.world import World
+    from gameday.ledger.ledger import StepLedger
+
 
 ROLLBACKS = "rollbacks"  # no step has this path, so its entries are undone when the run ends
 
@@ -82,7 +86,7 @@ class ChaosToolkit:
     async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
         spec = plan.spec
         configuration = from_environment(spec.configuration)
-        await StepLedger(ledger.ledger, ROLLBACKS).perform(
+        await ledger.ledger.step(ROLLBACKS).perform(
             _operation(spec, None, rollback, configuration) for rollback in reversed(spec.rollbacks)
         )
         await asyncio.sleep(spec.pauses.before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gameday.faults.nodes import NodeEdit
-from gameday.ledger import Edit
+from gameday.ledger.operations import Edit
 
 UNSCHEDULABLE = Edit(("spec", "unschedulable"), True)
 

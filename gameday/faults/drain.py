@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -14,9 +14,13 @@ from gameday.faults.eviction import Policy, decide, evictable, refused
 from gameday.faults.evictor import Evictor
 from gameday.faults.nodes import edit_nodes, node_victim, pick_nodes
 from gameday.faults.pods import check_namespaces
-from gameday.ledger import StepLedger
-from gameday.platform.objects import Object
-from gameday.platform.world import World
+from gameday.platform.resources import PODS
+
+if TYPE_CHECKING:
+    from gameday.platform.world import World
+    from gameday.platform.objects import Object
+    from gameday.ledger.ledger import StepLedger
+
 
 WHOLE_LIST_FROM = 20  # nodes: with more, one list of all pods is cheaper than one a node
 
@@ -102,7 +106,6 @@ class Drain:
 
 async def pods_on(nodes: list[str], world: World) -> tuple[list[Object], str]:
     """The pods of these nodes, and the resourceVersion from which to watch what happens to them."""
-    from gameday.platform.kube import PODS
 
     async def of(fields: str | None) -> tuple[list[Object], str]:
         pods: list[Object] = []

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
+from typing import TYPE_CHECKING
 
 from gameday.events import Progress
 from gameday.faults.base import FaultError
-from gameday.ledger import Entry, Evict, StepLedger
+from gameday.ledger.operations import Evict
 from gameday.platform.errors import ApiError
-from gameday.platform.kube import BUDGETS, PODS
 from gameday.platform.objects import Object, Ref
-from gameday.platform.world import World
+from gameday.platform.resources import BUDGETS, PODS
+
+if TYPE_CHECKING:
+    from gameday.platform.world import World
+    from gameday.ledger.ledger import Entry, StepLedger
+
 
 ASK_AGAIN = 3.0  # seconds after a 429 in which no budget said that it allows more
 AT_ONCE = 64

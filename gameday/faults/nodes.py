@@ -12,17 +12,19 @@ from pydantic import Field
 from gameday.experiment.model import NodePick, Spec
 from gameday.experiment.selector import Selector
 from gameday.faults.base import Evidence, FaultPlan, PlanError
-from gameday.ledger import Edit, Patch, StepLedger
+from gameday.ledger.operations import Edit, Patch
 from gameday.platform.objects import Object, Ref, gpus
 from gameday.platform.world import Victim, World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gameday.ledger.ledger import StepLedger
+
 
 async def pick_nodes(choice: NodePick, world: World) -> list[Object]:
     """The nodes that are meant, by name. Raises PlanError when there are none, or one may not be touched."""
-    from gameday.platform.kube import NODES
+    from gameday.platform.resources import NODES
 
     if choice.names:
         found = [n for n in await asyncio.gather(*(world.kube.find(node_ref(n)) for n in choice.names)) if n]

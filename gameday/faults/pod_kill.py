@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -11,9 +11,12 @@ from gameday.experiment.model import DNSLabel, LabelSelector, Pick, Spec
 from gameday.experiment.values import picked
 from gameday.faults.base import Evidence, FaultPlan, PlanError
 from gameday.faults.pods import check_namespaces, pod_victim, running_pods
-from gameday.ledger import Delete, StepLedger
+from gameday.ledger.operations import Delete
 from gameday.platform.objects import controller
-from gameday.platform.world import World
+
+if TYPE_CHECKING:
+    from gameday.platform.world import World
+    from gameday.ledger.ledger import StepLedger
 
 
 class PodKillSpec(Spec):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from gameday.faults.base import PlanError
 from gameday.platform.objects import Object, Ref, gpus, is_finished
+from gameday.platform.resources import PODS
 from gameday.platform.world import Victim, World
 
 
@@ -17,8 +18,6 @@ def pod_victim(pod: Object) -> Victim:
 
 async def running_pods(namespace: str, selector: str, world: World) -> list[Object]:
     """The pods that run and are not going away, by name."""
-    from gameday.platform.kube import PODS
-
     found = await world.kube.list(PODS, namespace, labels=selector)
     alive = [p for p in found if not is_finished(p) and "deletionTimestamp" not in p["metadata"]]
     return sorted(alive, key=lambda p: str(p["metadata"]["name"]))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from gameday.experiment.model import DNSLabel, Spec, Text
 from gameday.faults.base import Evidence, FaultPlan, PlanError
 from gameday.faults.pods import check_namespaces
-from gameday.ledger import Edit, Patch, StepLedger
+from gameday.ledger.operations import Edit, Patch
 from gameday.platform.errors import not_found
 from gameday.platform.objects import Object, Ref, gpus
 from gameday.platform.world import Victim, World
+
+if TYPE_CHECKING:
+    from gameday.ledger.ledger import StepLedger
+
 
 _KINDS = {
     "deployment": "Deployment",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from gameday.experiment.model import NodePick, Spec, Text
 from gameday.faults.nodes import NodeEdit
-from gameday.ledger import Edit
+from gameday.ledger.operations import Edit
 
 
 class TaintSpec(Spec):

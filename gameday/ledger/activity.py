@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TYPE_CHECKING
 
-from gameday.ledger.operations import RESTORED, Undone, register
+from gameday.ledger.operations import RESTORED, Undone
 from gameday.platform.chaostoolkit import run_activity
 from gameday.platform.errors import PlatformError
-from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
+
+if TYPE_CHECKING:
+    from gameday.platform.kube import Kube
 
 NOT_RECORDED = "(written into the file itself, so not recorded)"
 
 
-@register
 @dataclass
 class Activity:
     """Run an activity; undo runs another one, where the file names it.

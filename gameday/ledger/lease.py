@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from gameday.ledger.operations import RUN_LABEL
 from gameday.ledger.store import NAMESPACE
 from gameday.platform.errors import ApiError, PlatformError, not_found
-from gameday.platform.kube import LEASES, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
+from gameday.platform.resources import LEASES
 
 DURATION = 30
 RENEW_EVERY = 5.0

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from gameday.platform.chaos_mesh import complaints
 from gameday.platform.complaints import warnings_about
 from gameday.platform.errors import ApiError
-from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
+
+if TYPE_CHECKING:
+    from gameday.platform.kube import Kube
 
 RUN_LABEL = "gameday.dev/run"  # on every object a run creates: says whose it is
 GONE_WITHIN = 60.0  # seconds that an object with finalizers may take to go
@@ -354,16 +357,17 @@ class Delete(Evict):
         await kube.delete(self.ref, grace=self.grace)
 
 
-_KINDS: dict[str, Any] = {"patch": Patch, "create": Create, "evict": Evict, "delete": Delete}
+# Where each kind of operation is; loaded when one is read, so that a record costs no more than it holds.
+_KINDS = {
+    "patch": "gameday.ledger.operations:Patch",
+    "create": "gameday.ledger.operations:Create",
+    "evict": "gameday.ledger.operations:Evict",
+    "delete": "gameday.ledger.operations:Delete",
+    "activity": "gameday.ledger.activity:Activity",
+}
 
 
 def from_data(data: dict[str, Any]) -> Operation:
     """The operation of a record. Raises KeyError for a kind that this version does not know."""
-    operation: Operation = _KINDS[data["op"]].from_data(data)
-    return operation
-
-
-def register(operation: Any) -> Any:
-    """Make a further kind of operation known to recovery (a class decorator)."""
-    _KINDS[operation.kind] = operation
+    operation: Operation = resolve_name(_KINDS[data["op"]]).from_data(data)
     return operation

@@ -13,8 +13,9 @@ from gameday.ledger.ledger import Entry, Ledger
 from gameday.ledger.operations import RUN_LABEL
 from gameday.ledger.store import NAMESPACE, ensure_namespace, records, unpack
 from gameday.platform.errors import ApiError, not_found
-from gameday.platform.kube import LEASES, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
+from gameday.platform.resources import LEASES
 
 
 @dataclass(frozen=True)

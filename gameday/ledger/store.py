@@ -13,12 +13,15 @@ import gzip
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from gameday.ledger.operations import RUN_LABEL
 from gameday.platform.errors import ApiError, not_found
-from gameday.platform.kube import CONFIG_MAPS, NAMESPACES, Kube
 from gameday.platform.objects import Object, Ref
+from gameday.platform.resources import CONFIG_MAPS, NAMESPACES
+
+if TYPE_CHECKING:
+    from gameday.platform.kube import Kube
 
 NAMESPACE = "gameday"
 RECORD_LABEL = "gameday.dev/ledger"

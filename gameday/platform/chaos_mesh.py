@@ -5,10 +5,13 @@ Field names and meanings are those of github.com/chaos-mesh/chaos-mesh 2.8, api/
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-from gameday.platform.kube import PODS, Kube
 from gameday.platform.objects import Object, is_ready, is_true
+from gameday.platform.resources import PODS
+
+if TYPE_CHECKING:
+    from gameday.platform.kube import Kube
 
 API_VERSION = "chaos-mesh.org/v1alpha1"
 DAEMONS = "app.kubernetes.io/component=chaos-daemon"  # the label that the Helm chart sets

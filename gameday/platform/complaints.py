@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from gameday.platform.errors import PlatformError
-from gameday.platform.kube import EVENTS, Kube
-from gameday.platform.objects import Object, Ref
+from gameday.platform.resources import EVENTS
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gameday.platform.objects import Object, Ref
+    from gameday.platform.kube import Kube
 
 
 async def warnings_about(kube: Kube, ref: Ref, most: int = 3) -> list[str]:

@@ -14,19 +14,10 @@ import aiohttp
 
 from gameday.platform.errors import ApiError, ConfigError, Unreachable
 from gameday.platform.objects import Object, Ref, Resource
+from gameday.platform.resources import BUDGETS, CONFIG_MAPS, CRDS, EVENTS, LEASES, NAMESPACES, NODES, PODS
 
 PAGE = 500  # objects asked for at once; kubectl's chunk size
 WATCH_SECONDS = 290  # the server ends a watch then, and it is taken up again
-NODES = Resource("v1", "Node", "nodes", namespaced=False)
-PODS = Resource("v1", "Pod", "pods")
-NAMESPACES = Resource("v1", "Namespace", "namespaces", namespaced=False)
-CONFIG_MAPS = Resource("v1", "ConfigMap", "configmaps")
-EVENTS = Resource("v1", "Event", "events")
-LEASES = Resource("coordination.k8s.io/v1", "Lease", "leases")
-BUDGETS = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
-CRDS = Resource(
-    "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
-)
 _KNOWN = {
     (r.api_version, r.kind): r for r in (NODES, PODS, NAMESPACES, CONFIG_MAPS, EVENTS, LEASES, BUDGETS, CRDS)
 }

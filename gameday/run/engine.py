@@ -17,8 +17,8 @@ from typing import Any
 
 from gameday import __version__, events
 from gameday.experiment.loader import Loaded
-from gameday.ledger import Ledger
 from gameday.ledger.lease import Lost, RunLease
+from gameday.ledger.ledger import Ledger
 from gameday.ledger.store import ensure_namespace
 from gameday.platform.errors import PlatformError
 from gameday.platform.world import World

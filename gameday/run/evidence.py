@@ -15,8 +15,9 @@ from gameday.events import Emit, Evidence, Warn
 from gameday.experiment.selector import Selector
 from gameday.masking import mask
 from gameday.platform.errors import PlatformError
-from gameday.platform.kube import EVENTS, PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
+from gameday.platform.resources import EVENTS, PODS
 from gameday.platform.world import Victim, World
 from gameday.run.owners import owners
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from gameday import events
 from gameday.experiment.model import Experiment, Step
 from gameday.faults.base import Evidence, Fault, FaultError, PlanError
-from gameday.ledger import Ledger, Refused
+from gameday.ledger.ledger import Ledger
+from gameday.ledger.operations import Refused
 from gameday.platform.errors import PlatformError
 from gameday.run.shield import to_the_end
 from gameday.run.watch import Watch

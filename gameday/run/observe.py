@@ -14,8 +14,9 @@ from typing import Any
 from gameday.events import ConditionChanged, Emit, ObjectEvent, Warn
 from gameday.experiment.selector import Selector
 from gameday.platform.errors import ApiError, PlatformError, Unreachable
-from gameday.platform.kube import EVENTS, NODES, PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, Resource
+from gameday.platform.resources import EVENTS, NODES, PODS
 from gameday.platform.world import Victim, World
 from gameday.run.digest import Digest
 from gameday.run.owners import owners

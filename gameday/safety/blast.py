@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from gameday.experiment.model import BlastRadius, Bound, Target
 from gameday.faults.base import FaultError
-from gameday.platform.kube import NODES, PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Resource, gpus
+from gameday.platform.resources import NODES, PODS
 from gameday.platform.world import Victim
 from gameday.safety.plan import Plan, fault_of
 

@@ -14,8 +14,8 @@ from gameday.ledger.lease import expired
 from gameday.ledger.operations import RUN_LABEL
 from gameday.ledger.store import NAMESPACE, records
 from gameday.platform.errors import PlatformError
-from gameday.platform.kube import LEASES, NODES
 from gameday.platform.objects import Ref
+from gameday.platform.resources import LEASES, NODES
 from gameday.platform.world import World
 from gameday.safety.blast import count, measure, total
 from gameday.safety.plan import Plan
