@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterable
 
 from gameday.platform.errors import ApiError
@@ -33,6 +34,7 @@ class Cache:
         self._on_node: dict[str, set[Key]] = {}
         self._listeners: dict[str, list[Listener]] = {}
         self._synced: dict[str, asyncio.Event] = {}
+        self.listed_at: dict[str, float] = {}  # kind: Unix time of its last list
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -126,6 +128,7 @@ class Cache:
                 resource = await self.kube.resource(api_version, kind)
                 async for change, obj in self.kube.follow(resource, namespace):
                     if change == "SYNCED":
+                        self.listed_at[kind] = time.time()
                         synced.set()
                     elif change == "DELETED":
                         self.drop({"kind": kind, **obj})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,7 +25,8 @@ from gameday.sandbox.recorder import Recorder
 from gameday.sandbox.web import Switch, Web
 
 FEWEST_NODES = 4  # GPU nodes that the workloads fit on
-BEATS_A_SECOND = 150  # heartbeats that a large fleet sends at most
+HEARTBEAT, BEATS = 2.0, 25  # on the embedded API: seconds between a node's, and how many a second in all
+REAL_HEARTBEAT, REAL_BEATS = 10.0, 150  # a real controller manager gives a node 50 seconds
 CONTEXT = "gameday-sandbox"
 READY_WITHIN = 90.0  # seconds
 MEASURED = (
@@ -65,7 +67,7 @@ async def platform(options: Options, say: Callable[[str], None]) -> AsyncIterato
             write_kubeconfig(kubeconfig, await server.start(), CONTEXT)
             stack.push_async_callback(server.stop)
         kube = await stack.enter_async_context(await Kube.connect(kubeconfig, options.context))
-        kube.manager = "sandbox"
+        kube.manager, kube.patience = "sandbox", 0.0  # who waits here decides anew each time
         fleet = _fleet(kube, options, embedded)
         web = Web(fleet)
         await web.start()
@@ -89,6 +91,8 @@ async def platform(options: Options, say: Callable[[str], None]) -> AsyncIterato
                 say("waiting for the first measurements")
                 await starting
                 await _until_measured(prometheus, options)
+        gc.collect()
+        gc.freeze()  # thousands of nodes are here to stay: collections needn't walk through them
         say(f"ready after {time.monotonic() - started:.1f} s")
         yield {
             "kubeconfig": str(kubeconfig),
@@ -103,7 +107,7 @@ async def platform(options: Options, say: Callable[[str], None]) -> AsyncIterato
 
 def _fleet(kube: Kube, options: Options, embedded: bool) -> Fleet:
     nodes = options.nodes + 2
-    heartbeat = max(2.0 if embedded else 10.0, nodes / BEATS_A_SECOND)
+    heartbeat = max(HEARTBEAT, nodes / BEATS) if embedded else max(REAL_HEARTBEAT, nodes / REAL_BEATS)
     cache = Cache(kube)
     settings = FleetOptions(gpu_nodes=options.nodes, heartbeat=heartbeat, workloads=options.workloads)
     return Fleet(cache, Recorder(kube), settings)

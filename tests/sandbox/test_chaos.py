@@ -15,17 +15,27 @@ from tests.support.polling import eventually
 API = "chaos-mesh.org/v1alpha1"
 
 
-@pytest.fixture
-async def space(kube: Kube) -> AsyncIterator[str]:
-    """A namespace with three pods, each on a node with a chaos-daemon."""
+@pytest.fixture(scope="module")
+async def namespace(kube: Kube) -> AsyncIterator[str]:
+    """One for all these tests: a real one takes seconds to go."""
     name = f"chaos-{uuid4().hex[:6]}"
     ref = Ref.of(await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
     await eventually(lambda: kube.find(Ref("v1", "ServiceAccount", "default", name)))
-    for index in range(3):
-        await kube.create(pod(name, f"target-{index}", f"gpu-{index}"))
-    await eventually(lambda: kube.list(PODS, name), lambda pods: all(is_ready(p) for p in pods))
     yield name
     await kube.delete(ref)
+    await eventually(lambda: kube.find(ref), lambda found: found is None)
+
+
+@pytest.fixture
+async def space(kube: Kube, namespace: str) -> AsyncIterator[str]:
+    """A namespace with three pods, each on a node with a chaos-daemon."""
+    for index in range(3):
+        await kube.create(pod(namespace, f"target-{index}", f"gpu-{index}"))
+    await eventually(lambda: kube.list(PODS, namespace), lambda pods: all(is_ready(p) for p in pods))
+    yield namespace
+    for left in await kube.list(PODS, namespace):
+        await kube.delete(Ref.of(left), grace=0)
+    await eventually(lambda: kube.list(PODS, namespace), lambda pods: not pods)
 
 
 def pod(space: str, name: str, node: str) -> Object:

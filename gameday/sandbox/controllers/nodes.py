@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gameday.platform.errors import ApiError
+from gameday.platform.errors import ApiError, Unreachable
 from gameday.platform.objects import Object, Ref, condition, is_finished, is_true
 from gameday.sandbox.cache import Cache, Key, key_of
 from gameday.sandbox.controllers.base import Controller
@@ -16,6 +16,7 @@ from gameday.sandbox.work import Work
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
+RECHECK = 1.0  # seconds until a node is looked at again for which nobody could be asked
 LOST_AFTER = 2.0  # seconds from a node's end to the end of its pods (upstream waits 40)
 
 
@@ -26,6 +27,7 @@ class Nodes(Controller):
     def __init__(self, cache: Cache, recorder: Recorder, grace: float) -> None:
         super().__init__(cache, recorder)
         self._grace = grace
+        self._away_at = 0.0  # Unix time at which the API last did not answer
         self._evictions: Work[Key] = Work("taint-eviction-controller", self._evict)
         cache.listen("Lease", self._lease_changed)
         cache.listen("Pod", self._pod_changed)
@@ -57,16 +59,34 @@ class Nodes(Controller):
             return None
         left = self._lease_left(node)
         if left is not None and left <= 0 and condition(node, "Ready").get("status") not in (None, "Unknown"):
+            if not await self._is_lost(node):
+                return RECHECK
             node = await self._mark_unknown(node)
         await self._taint(node)
         return left if left is not None and left > 0 else None
 
     def _lease_left(self, node: Object) -> float | None:
-        """Seconds until the node counts as lost, from its Lease; None where it has none."""
+        """Seconds until the node counts as lost, from its Lease; None where it has none.
+
+        The time in which the API was away is not held against the nodes: nobody could renew then.
+        """
         lease = self.cache.get("Lease", ("kube-node-lease", node["metadata"]["name"]))
         if lease is None or not lease["spec"].get("renewTime"):
             return None
-        return seconds_of(lease["spec"]["renewTime"]) + self._grace - time.time()
+        listed = self.cache.listed_at.get("Lease", 0.0)
+        seen = max(seconds_of(lease["spec"]["renewTime"]), listed, self._away_at)
+        return seen + self._grace - time.time()
+
+    async def _is_lost(self, node: Object) -> bool:
+        """Whether the API itself, asked now, has no newer Lease."""
+        lease = self.cache.get("Lease", ("kube-node-lease", node["metadata"]["name"]))
+        try:
+            if lease is not None:
+                self.cache.put(await self.kube.get(Ref.of(lease)))
+        except Unreachable:
+            self._away_at = time.time()
+            return False
+        return (self._lease_left(node) or 0) <= 0
 
     async def _mark_unknown(self, node: Object) -> Object:
         text = "Kubelet stopped posting node status."
