@@ -23,8 +23,8 @@ from gameday.platform.errors import ApiError, PlatformError, not_found
 from gameday.platform.objects import Object, Ref, is_ready
 
 if TYPE_CHECKING:
-    from gameday.platform.world import World
     from gameday.ledger.ledger import StepLedger
+    from gameday.platform.world import World
 
 
 NAME_LIMIT = 57  # Schedule and Workflow add 6 characters and use the result as a label's value

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gameday.experiment.selector import Selector
 from gameday.faults.base import PlanError
@@ -22,8 +22,8 @@ from gameday.platform.objects import Object, Ref, Resource, is_finished
 from gameday.platform.resources import NODES, PODS
 
 if TYPE_CHECKING:
-    from gameday.platform.world import World
     from gameday.platform.kube import Kube
+    from gameday.platform.world import World
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from gameday.platform.chaostoolkit import check_activities
 from gameday.platform.errors import PlatformError
 
 if TYPE_CHECKING:
-    from gameday.platform.world import World
     from gameday.ledger.ledger import StepLedger
+    from gameday.platform.world import World
 
 
 ROLLBACKS = "rollbacks"  # no step has this path, so its entries are undone when the run ends

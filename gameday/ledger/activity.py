@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gameday.ledger.operations import RESTORED, Undone
 from gameday.platform.chaostoolkit import run_activity

@@ -5,7 +5,7 @@ Field names and meanings are those of github.com/chaos-mesh/chaos-mesh 2.8, api/
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gameday.platform.objects import Object, is_ready, is_true
 from gameday.platform.resources import PODS

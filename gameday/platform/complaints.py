@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from gameday.platform.errors import PlatformError
-from gameday.platform.resources import EVENTS
 from typing import TYPE_CHECKING
 
+from gameday.platform.errors import PlatformError
+from gameday.platform.resources import EVENTS
+
 if TYPE_CHECKING:
-    from gameday.platform.objects import Object, Ref
     from gameday.platform.kube import Kube
+    from gameday.platform.objects import Object, Ref
 
 
 async def warnings_about(kube: Kube, ref: Ref, most: int = 3) -> list[str]:
