@@ -17,9 +17,9 @@ from gameday.faults.pods import check_namespaces
 from gameday.platform.resources import PODS
 
 if TYPE_CHECKING:
-    from gameday.platform.world import World
-    from gameday.platform.objects import Object
     from gameday.ledger.ledger import StepLedger
+    from gameday.platform.objects import Object
+    from gameday.platform.world import World
 
 
 WHOLE_LIST_FROM = 20  # nodes: with more, one list of all pods is cheaper than one a node

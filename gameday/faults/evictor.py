@@ -1,28 +1,29 @@
 """Evicts many pods as fast as their budgets allow, woken by what happens instead of by a clock.
 
-kubectl asks again every 5 s after a 429. Here one watch on the pods sees them go, and one on the
-budgets says when the next eviction may pass, so a drain takes as long as the cluster needs.
+kubectl asks again every 5 s after a 429. Here one watch on the pods sees them go, and the budgets'
+own status says when the next eviction may pass, so a drain takes as long as the cluster needs.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from gameday.events import Progress
 from gameday.faults.base import FaultError
+from gameday.faults.budgets import ASK_ANYWAY, Budgets
 from gameday.ledger.operations import Evict
 from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref
-from gameday.platform.resources import BUDGETS, PODS
+from gameday.platform.resources import PODS
 
 if TYPE_CHECKING:
-    from gameday.platform.world import World
     from gameday.ledger.ledger import Entry, StepLedger
+    from gameday.platform.world import World
 
 
-ASK_AGAIN = 3.0  # seconds after a 429 in which no budget said that it allows more
+_AGAIN = frozenset({409, 429, 500, 503, 504})  # conflicts over a budget's status, budgets, a stumbling server
 AT_ONCE = 64
 TELL_EVERY = 2.0
 
@@ -39,7 +40,7 @@ class Evictor:
         self._left = set(self._pods)
         self._total = len(pods)
         self._blocked: dict[str, str] = {}  # pod uid → the budget's words
-        self._queue: dict[str, deque[asyncio.Future[None]]] = defaultdict(deque)  # by namespace
+        self._budgets = Budgets(world.kube)
         self._limit = asyncio.Semaphore(AT_ONCE)
         self._done = asyncio.Event()
 
@@ -47,15 +48,16 @@ class Evictor:
         """Evict all pods and wait until they are gone; `version` is that of the list they are from."""
         if not self._pods:
             return
+        namespaces = sorted({_namespace(p) for p in self._pods.values()})
+        await self._budgets.load(namespaces)
         operations = [Evict(_ref(p), self._grace) for p in self._pods.values()]
         entries = await self._ledger.intend(operations)
         try:
             async with asyncio.timeout(self._timeout), asyncio.TaskGroup() as group:
                 watchers = [group.create_task(self._watch_pods(version)), group.create_task(self._tell())]
-                for namespace in sorted({_namespace(p) for p in self._pods.values()}):
-                    watchers.append(group.create_task(self._watch_budgets(namespace)))
-                for entry, uid in zip(entries, self._pods, strict=True):
-                    watchers.append(group.create_task(self._evict(entry, uid)))
+                watchers += [group.create_task(self._budgets.follow(n)) for n in namespaces]
+                for entry, pod in zip(entries, self._pods.values(), strict=True):
+                    watchers.append(group.create_task(self._evict(entry, pod)))
                 await self._done.wait()
                 for task in watchers:
                     task.cancel()
@@ -64,24 +66,24 @@ class Evictor:
         except ExceptionGroup as failures:
             raise FaultError(str(failures.exceptions[0])) from failures
 
-    async def _evict(self, entry: Entry, uid: str) -> None:
-        """Ask until it passes: again when a budget allows more, or after what the server asked for."""
-        queue = self._queue[_namespace(self._pods[uid])]
+    async def _evict(self, entry: Entry, pod: Object) -> None:
+        """Ask until it passes: when the budget allows one more, or after what the server asked for."""
+        uid = pod["metadata"]["uid"]
+        budget = self._budgets.of(pod)
         while uid in self._left:
             try:
-                async with self._limit:
+                async with budget.turn() if budget else self._limit:
                     await self._ledger.make(entry)
                 self._blocked.pop(uid, None)
                 return
             except ApiError as error:
-                if error.status not in (429, 500, 503):
+                if error.status not in _AGAIN:
                     raise
-                self._blocked[uid] = _budget(error)
-                wait = max(error.retry_after or 0.0, ASK_AGAIN)
-            turn = asyncio.get_running_loop().create_future()
-            queue.append(turn)
-            await asyncio.wait({turn}, timeout=wait)
-            turn.cancel()  # whoever wakes the queue passes over it
+                if error.status == 429 and budget:
+                    budget.refused()
+                self._blocked[uid] = _words(error)
+                if not budget:
+                    await asyncio.sleep(error.retry_after or ASK_ANYWAY)
 
     async def _watch_pods(self, version: str) -> None:
         """One watch sees every pod of the drain go."""
@@ -103,17 +105,6 @@ class Evictor:
     def _leave(self, uid: str) -> None:
         self._left.discard(uid)
         self._blocked.pop(uid, None)
-
-    async def _watch_budgets(self, namespace: str) -> None:
-        """Wake as many waiting pods as a budget allows: more would only be refused again."""
-        queue = self._queue[namespace]
-        async for _, budget in self._world.kube.follow(BUDGETS, namespace):
-            allowed = budget.get("status", {}).get("disruptionsAllowed", 0)
-            while queue and allowed > 0:
-                turn = queue.popleft()
-                if not turn.done():
-                    turn.set_result(None)
-                    allowed -= 1
 
     async def _tell(self) -> None:
         """Progress for people, and which budget holds what."""
@@ -147,7 +138,7 @@ def _namespace(pod: Object) -> str:
     return str(pod["metadata"]["namespace"])
 
 
-def _budget(error: ApiError) -> str:
+def _words(error: ApiError) -> str:
     """The budget that a refused eviction names, in the causes of its Status."""
     for cause in error.details.get("causes") or ():
         if cause.get("reason") == "DisruptionBudget":

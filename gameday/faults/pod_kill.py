@@ -15,8 +15,8 @@ from gameday.ledger.operations import Delete
 from gameday.platform.objects import controller
 
 if TYPE_CHECKING:
-    from gameday.platform.world import World
     from gameday.ledger.ledger import StepLedger
+    from gameday.platform.world import World
 
 
 class PodKillSpec(Spec):

@@ -13,7 +13,7 @@ import gzip
 import json
 import os
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gameday.ledger.operations import RUN_LABEL
 from gameday.platform.errors import ApiError, not_found

@@ -1,0 +1,105 @@
+"""Whose turn it is under a PodDisruptionBudget, so that an eviction is asked for when it can pass.
+
+The server decrements a budget's status with each eviction, and sleeps 500 ms when that write meets
+another one (k8s.io/kubernetes/pkg/registry/core/pod/storage/eviction.go, EvictionsRetry). So
+evictions under one budget are asked for one after the other, and one that takes longer than
+LATE has met that sleep: the next need not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from gameday.experiment.selector import Selector
+from gameday.platform.objects import Object
+from gameday.platform.resources import BUDGETS
+
+if TYPE_CHECKING:
+    from gameday.platform.kube import Kube
+
+ASK_ANYWAY = 3.0  # seconds without news, after which the server is asked whatever was last heard
+LATE = 0.1  # seconds
+
+
+class Budget:
+    """One budget, and the evictions that wait for it. Without a budget nothing waits."""
+
+    def __init__(self) -> None:
+        self._free = 0  # evictions that may be asked for, by the last status and what we asked since
+        self._flying = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._one = asyncio.Lock()
+
+    def hear(self, budget: Object) -> None:
+        """The budget's newest status: wake as many as it allows, since more would only be refused."""
+        self._free = int(budget.get("status", {}).get("disruptionsAllowed", 0)) - self._flying
+        while self._queue and self._free > 0:
+            waiting = self._queue.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                self._free -= 1
+
+    def refused(self) -> None:
+        """The server said that the budget is used up."""
+        self._free = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until an eviction may pass; ask for it inside."""
+        if self._free > 0:
+            self._free -= 1
+        else:
+            waiting = asyncio.get_running_loop().create_future()
+            self._queue.append(waiting)
+            await asyncio.wait({waiting}, timeout=ASK_ANYWAY)
+            waiting.cancel()  # whoever wakes the queue passes over it
+        await self._one.acquire()
+        late = asyncio.get_running_loop().call_later(LATE, self._one.release)
+        self._flying += 1
+        try:
+            yield
+        finally:
+            self._flying -= 1
+            if late.when() > asyncio.get_running_loop().time():
+                late.cancel()
+                self._one.release()
+
+
+class Budgets:
+    """The budgets of some namespaces."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self._known: dict[str, Budget] = {}  # by UID
+        self._objects: list[Object] = []
+
+    async def load(self, namespaces: Iterable[str]) -> None:
+        """Read them once; `follow` keeps them up to date."""
+        for namespace in namespaces:
+            for found in await self._kube.list(BUDGETS, namespace):
+                self._objects.append(found)
+                self._of(found).hear(found)
+
+    async def follow(self, namespace: str) -> None:
+        """Hear of every change, for ever."""
+        async for kind, found in self._kube.follow(BUDGETS, namespace):
+            if kind in ("ADDED", "MODIFIED"):
+                self._of(found).hear(found)
+
+    def of(self, pod: Object) -> Budget | None:
+        """The budget that covers a pod, as of the first reading. (The server refuses a pod that has two.)"""
+        meta = pod["metadata"]
+        for found in self._objects:
+            selector = found["spec"].get("selector")
+            if found["metadata"]["namespace"] != meta["namespace"] or selector is None:
+                continue
+            if Selector.from_object(selector).matches(meta.get("labels")):
+                return self._of(found)
+        return None
+
+    def _of(self, found: Object) -> Budget:
+        return self._known.setdefault(found["metadata"]["uid"], Budget())
