@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, is_ready, is_true
+from gameday.platform.objects import Object, condition, is_ready, is_true
 from gameday.platform.prometheus import Prometheus as Client
 from gameday.sandbox.apiserver import ApiServer, write_kubeconfig
 from gameday.sandbox.cache import Cache
@@ -20,6 +20,7 @@ from gameday.sandbox.controllers import FOLLOWED as BY_CONTROLLERS
 from gameday.sandbox.controllers import run_controllers
 from gameday.sandbox.fleet import FOLLOWED as BY_FLEET
 from gameday.sandbox.fleet import Fleet, FleetOptions
+from gameday.sandbox.fleet.metrics import NAMESPACES
 from gameday.sandbox.prometheus import Prometheus
 from gameday.sandbox.recorder import Recorder
 from gameday.sandbox.web import Switch, Web
@@ -83,14 +84,17 @@ async def platform(options: Options, say: Callable[[str], None]) -> AsyncIterato
             web.switches["prometheus"] = lambda on: prometheus.start() if on else prometheus.stop()
             stack.push_async_callback(prometheus.stop)
             starting = tasks.create_task(_start(prometheus, web))
-        async with asyncio.timeout(READY_WITHIN):
-            await _until_ready(fleet, options, say)
-            web.live = True
-            fleet.meter.go_live()
-            if starting is not None:
-                say("waiting for the first measurements")
-                await starting
-                await _until_measured(prometheus, options)
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                await _until_ready(fleet, options, say)
+                web.live = True
+                fleet.meter.go_live()
+                if starting is not None:
+                    say("waiting for the first measurements")
+                    await starting
+                    await _until_measured(prometheus, options)
+        except TimeoutError:
+            raise NotReady(_what_is_missing(fleet)) from None
         gc.collect()
         gc.freeze()  # thousands of nodes are here to stay: collections needn't walk through them
         say(f"ready after {time.monotonic() - started:.1f} s")
@@ -168,6 +172,19 @@ def _workloads_ready(cache: Cache) -> bool:
     workers = [p for p in cache.all("Pod", "training") if is_ready(p)]
     daemons = [p for p in cache.all("Pod", "chaos-mesh") if is_ready(p)]
     return len(workers) >= 4 and len(daemons) >= len(cache.all("Node"))
+
+
+def _what_is_missing(fleet: Fleet) -> str:
+    """For people: what was still not Ready when patience ended."""
+    cache = fleet.cache
+    waiting = [f"node {n['metadata']['name']}" for n in cache.all("Node") if not is_ready(n)]
+    for namespace in NAMESPACES:
+        for pod in cache.all("Pod", namespace):
+            if not is_ready(pod):
+                reason = condition(pod, "PodScheduled").get("message") or "not Ready"
+                waiting.append(f"pod {namespace}/{pod['metadata']['name']} ({reason})")
+    told = "; ".join(waiting[:5]) or "Prometheus' first measurements (see prometheus/prometheus.log)"
+    return f"the platform did not get ready within {READY_WITHIN:.0f} s; still missing: {told}"
 
 
 async def _until_measured(prometheus: Prometheus, options: Options) -> None:

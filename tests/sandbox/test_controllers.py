@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import pytest
 
 from gameday.platform.kube import EVENTS, NODES, PODS, Kube
@@ -170,3 +171,16 @@ async def test_a_mirror_pod_comes_back_and_a_slow_pod_takes_its_time(small: Kube
     ending = await small.get(ref)
     assert ending["metadata"]["deletionGracePeriodSeconds"] == 30
     await eventually(lambda: small.find(ref), lambda p: p is None)
+
+
+async def test_a_pods_containers_restart_in_place(small: Kube, embedded: Object, space: str) -> None:
+    spec = {"containers": [{"name": "c", "image": "i"}]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": space}, "spec": spec}
+    ref = Ref.of(await small.create(pod))
+    await ready_pods(small, space, 1)
+    url = f"{embedded['control']}/pods/{space}/p/restart"
+    async with aiohttp.ClientSession() as session, session.post(url) as response:
+        assert response.status == 200
+    state = (await small.get(ref))["status"]["containerStatuses"][0]
+    assert state["restartCount"] == 1
+    assert state["lastState"]["terminated"]["exitCode"] == 143
