@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from gameday.platform.kube import PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_ready, is_true
+from gameday.platform.resources import PODS
 from tests.support.polling import eventually
 
 API = "chaos-mesh.org/v1alpha1"

@@ -9,8 +9,9 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from gameday.platform.kube import EVENTS, NODES, PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_ready, is_true
+from gameday.platform.resources import EVENTS, NODES, PODS
 from tests.support.polling import eventually
 
 

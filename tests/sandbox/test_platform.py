@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from gameday.platform.errors import ApiError
-from gameday.platform.kube import PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_ready, is_true
 from gameday.platform.prometheus import Prometheus
+from gameday.platform.resources import PODS
 from tests.sandbox.conftest import Ask
 from tests.support.platforms import Platform
 from tests.support.polling import eventually

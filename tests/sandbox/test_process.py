@@ -12,9 +12,10 @@ import aiohttp
 import pytest
 
 from gameday.platform.errors import Unreachable
-from gameday.platform.kube import NODES, PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref, condition, is_ready
 from gameday.platform.prometheus import Prometheus
+from gameday.platform.resources import NODES, PODS
 from gameday.sandbox import Sandbox, SandboxError, sandbox
 from tests.support.polling import eventually
 
