@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -287,7 +289,18 @@ def encode(event: Event) -> str:
         if f.name in body or (f.default is not MISSING and value == f.default) or value in ({}, []):
             continue
         body[f.name] = value
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError:  # JSON has no NaN and no infinities: write them as Prometheus does
+        return json.dumps(_texts(body), separators=(",", ":"), ensure_ascii=False)
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, float) and value - value != 0:
+        return "NaN" if value != value else "+Inf" if value > 0 else "-Inf"
+    if isinstance(value, dict):
+        return {k: _texts(v) for k, v in value.items()}
+    return [_texts(v) for v in value] if isinstance(value, list) else value
 
 
 def decode(line: str | bytes) -> Event | None:
@@ -296,7 +309,7 @@ def decode(line: str | bytes) -> Event | None:
     kind = _TYPES.get(body.pop("type", ""))
     if kind is None:
         return None
-    known = {f.name: f for f in fields(kind)}
+    known = _fields(kind.type)
     values = {k: v for k, v in body.items() if k in known}
     for name, f in known.items():
         if name not in values and f.default is MISSING and f.default_factory is MISSING:
@@ -304,15 +317,19 @@ def decode(line: str | bytes) -> Event | None:
     return kind(**values)
 
 
+@cache
+def _fields(kind: str) -> dict[str, Any]:
+    return {f.name: f for f in fields(_TYPES[kind])}
+
+
 def read(path: Path) -> Iterator[Event]:
-    """All events of a log, in order. A last line that was cut short by a crash is dropped."""
+    """All events of a log, in order. Lines that a crash or a full disk cut short are dropped."""
     with path.open("rb") as file:
         for line in file:
-            if not line.endswith(b"\n"):
-                return
-            event = decode(line)
-            if event is not None:
-                yield event
+            with suppress(ValueError):
+                event = decode(line)
+                if event is not None:
+                    yield event
 
 
 Emit = Callable[[Event], None]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,20 +66,46 @@ def abort(
 
 
 async def _abort(run: str, reason: str, kubeconfig: str | None, context: str | None) -> None:
-    import getpass
-
     from gameday.ledger.lease import ask_to_abort
+
+    async with _alive(run, kubeconfig, context) as kube:
+        await ask_to_abort(kube, run, f"{reason} (by {getpass.getuser()})")
+    print(f"asked {run} to abort")
+
+
+def note(
+    run: Annotated[str, typer.Argument(help="The run, as in `gameday status`.", show_default=False)],
+    text: Annotated[str, typer.Argument(help="What you saw or did.", show_default=False)],
+    author: Annotated[str | None, typer.Option(help="Who says so; else your user name.")] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Write something down in the timeline of a run that is alive, from any machine."""
+    with plainly():
+        asyncio.run(_note(run, author or getpass.getuser(), text, kubeconfig, context))
+
+
+async def _note(run: str, author: str, text: str, kubeconfig: str | None, context: str | None) -> None:
+    from gameday.ledger.lease import leave_note
+
+    async with _alive(run, kubeconfig, context) as kube:
+        await leave_note(kube, run, author, text)
+    print(f"noted in {run}")
+
+
+@asynccontextmanager
+async def _alive(run: str, kubeconfig: str | None, context: str | None) -> AsyncIterator[Kube]:
+    """A client for telling a run something; that it is not there is said plainly."""
     from gameday.platform.errors import ApiError
     from gameday.platform.kube import Kube
 
     async with await Kube.connect(kubeconfig, context) as kube:
         try:
-            await ask_to_abort(kube, run, f"{reason} (by {getpass.getuser()})")
+            yield kube
         except ApiError as error:
             if error.status != 404:
                 raise
             fail(f"no run {run} is alive in {kube.context}; see gameday status", 2)
-    print(f"asked {run} to abort")
 
 
 def recover(

@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gameday.ledger.operations import RUN_LABEL
@@ -22,10 +23,20 @@ from gameday.platform.resources import LEASES
 DURATION = 30
 RENEW_EVERY = 5.0
 ABORT_ANNOTATION = "gameday.dev/abort"  # set by `gameday abort`: its text is the reason
+NOTE_ANNOTATION = "gameday.dev/note-"  # and a number: set by `gameday note`, "author: text"
 
 
 class Lost(Exception):
     """Another process took the run over."""
+
+
+@dataclass(frozen=True)
+class Ears:
+    """What a run does when its lease says something."""
+
+    abort: Callable[[str], None]
+    note: Callable[[str, str], None]  # author, text
+    lost: Callable[[str], None]
 
 
 class RunLease:
@@ -62,35 +73,41 @@ class RunLease:
         meta = {"resourceVersion": found["metadata"]["resourceVersion"]}
         await self._kube.patch(self.ref, {"metadata": meta, "spec": self._spec()}, "merge")
 
-    async def keep(self, on_abort: Callable[[str], None], on_lost: Callable[[str], None]) -> None:
+    async def keep(self, ears: Ears) -> None:
         """Renew for ever. An API server that is away is waited for: nothing can be changed then anyway."""
-        watcher = asyncio.create_task(self._listen(on_abort))
+        watcher = asyncio.create_task(self._listen(ears))
         try:
             while True:
                 await asyncio.sleep(RENEW_EVERY)
                 try:
                     lease = await self._kube.get(self.ref)
                     if lease["spec"].get("holderIdentity") != self.holder:
-                        on_lost(f"{lease['spec'].get('holderIdentity')} took the run over and restores it")
+                        ears.lost(f"{lease['spec'].get('holderIdentity')} took the run over and restores it")
                         return
                     await self._kube.patch(self.ref, {"spec": self._spec()}, "merge")
                 except ApiError as error:
                     if not_found(error):
-                        on_lost("its lease was deleted")
+                        ears.lost("its lease was deleted")
                         return
                 except PlatformError:
                     continue
         finally:
             watcher.cancel()
 
-    async def _listen(self, on_abort: Callable[[str], None]) -> None:
-        """Hear `gameday abort` at once, not at the next renewal."""
+    async def _listen(self, ears: Ears) -> None:
+        """Hear `gameday abort` and `gameday note` at once, not at the next renewal."""
         fields = f"metadata.name={self.ref.name}"
-        async for kind, lease in self._kube.follow(LEASES, NAMESPACE, fields=fields):
-            reason = (lease.get("metadata", {}).get("annotations") or {}).get(ABORT_ANNOTATION)
-            if kind in ("ADDED", "MODIFIED") and reason:
-                on_abort(reason)
-                return
+        heard: set[str] = set()
+        async for _, lease in self._kube.follow(LEASES, NAMESPACE, fields=fields):
+            said = lease.get("metadata", {}).get("annotations") or {}
+            new = [key for key in sorted(said) if key not in heard]
+            heard.update(new)
+            for key in new:
+                if key == ABORT_ANNOTATION:
+                    ears.abort(said[key])
+                elif key.startswith(NOTE_ANNOTATION):
+                    author, _, text = said[key].partition(": ")
+                    ears.note(author, text)
 
     async def release(self) -> None:
         await self._kube.delete(self.ref)
@@ -111,5 +128,14 @@ def expired(lease: Object) -> bool:
 
 async def ask_to_abort(kube: Kube, run: str, reason: str) -> None:
     """Tell a run, wherever it runs, to abort. ApiError 404 when there is no such run."""
+    await _annotate(kube, run, ABORT_ANNOTATION, reason)
+
+
+async def leave_note(kube: Kube, run: str, author: str, text: str) -> None:
+    """Have a run write a person's words into its log. ApiError 404 when there is no such run."""
+    await _annotate(kube, run, f"{NOTE_ANNOTATION}{time.time_ns()}", f"{author}: {text}")
+
+
+async def _annotate(kube: Kube, run: str, key: str, value: str) -> None:
     ref = Ref("coordination.k8s.io/v1", "Lease", f"gameday-{run}", NAMESPACE)
-    await kube.patch(ref, {"metadata": {"annotations": {ABORT_ANNOTATION: reason}}}, "merge")
+    await kube.patch(ref, {"metadata": {"annotations": {key: value}}}, "merge")

@@ -17,7 +17,7 @@ from typing import Any
 
 from gameday import __version__, events
 from gameday.experiment.loader import Loaded
-from gameday.ledger.lease import Lost, RunLease
+from gameday.ledger.lease import Ears, Lost, RunLease
 from gameday.ledger.ledger import Ledger
 from gameday.ledger.store import ensure_namespace
 from gameday.platform.errors import PlatformError
@@ -101,9 +101,7 @@ class Engine:
         victims = [v for s in self.plan.steps.values() for v in s.fault.victims]
         background = {
             "watch": watch.run(),
-            "lease": lease.keep(
-                lambda text: self.abort("person", text), lambda text: self.abort("engine", text)
-            ),
+            "lease": lease.keep(self._ears()),
             "observer": observe(self.world, victims, self.log.emit),
         }
         if sampler is not None:
@@ -168,6 +166,13 @@ class Engine:
             await lease.release()
 
     # -- the small print -----------------------------------------------------------------------
+
+    def _ears(self) -> Ears:
+        return Ears(
+            abort=lambda reason: self.abort("person", reason),
+            note=lambda author, text: self.log.emit(events.Note(author=author, text=text)),
+            lost=lambda reason: self.abort("engine", reason),
+        )
 
     def _keep_trace(self, error: BaseException) -> None:
         """The stack of a defect of ours, for its report; never on the screen."""

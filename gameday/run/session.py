@@ -17,6 +17,7 @@ from pathlib import Path
 from gameday import __version__, events
 from gameday.experiment.loader import Loaded
 from gameday.faults.base import PlanError
+from gameday.masking import mask
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.prometheus import Prometheus
@@ -117,7 +118,7 @@ async def _run(
     for finding in findings:
         log.emit(finding)
     (folder / "plan.json").write_text(json.dumps(plan.to_data(), indent=1))
-    (folder / "experiment.json").write_text(json.dumps(loaded.document, indent=1, default=str))
+    (folder / "experiment.json").write_text(json.dumps(mask(loaded.document), indent=1, default=str))
     if refused := refusals(findings):
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
         return _refuse(log, outcome, f"{refused[0].check}: {refused[0].message}{more}")

@@ -36,6 +36,10 @@ READY_WITHIN = 120.0
 CLIENT_RATE = ("--kube-api-qps=2000", "--kube-api-burst=4000", "--leader-elect=false", "--secure-port=0")
 
 
+# The heaps are small and the machine has memory: collecting less often saves a fifth of the processor time.
+LEAN = {"GOGC": "400"}
+
+
 @dataclass
 class ControlPlane:
     """etcd, API server, controller manager and scheduler; no kubelet: others simulate nodes."""
@@ -115,7 +119,7 @@ class ControlPlane:
 
     def _spawn(self, name: str, flags: list[str]) -> None:
         log = self.directory / f"{name}.log"
-        self._children[name] = Child(name, [self.programs / name, *flags], log)
+        self._children[name] = Child(name, [self.programs / name, *flags], log, environment=LEAN)
 
     def _prepare(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # tokens and keys lie in it

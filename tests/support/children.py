@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Child:
         *,
         stdout: int | None = None,
         cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -44,6 +45,7 @@ class Child:
                 stdout=output if stdout is None else stdout,
                 stderr=output,
                 cwd=cwd,
+                env={**os.environ, **(environment or {})},
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
