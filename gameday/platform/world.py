@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from gameday.events import Emit, Event
-
 if TYPE_CHECKING:
+    from gameday.events import Emit, Event
     from gameday.platform.kube import Kube
     from gameday.platform.objects import Ref
     from gameday.platform.prometheus import Prometheus
