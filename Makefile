@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+# Most tests wait for a platform: each worker has one of its own.
+WORKERS ?= 5
+CLUSTERS ?= 2
 ALL_PYTHON := gameday tests bench
 
 .DEFAULT_GOAL := help
@@ -17,10 +20,10 @@ demo: venv prometheus ## run the first experiment in the sandbox, with the live 
 	$(BIN)/gameday run experiments/drain-gpu-nodes.yaml --sandbox --yes
 
 test: venv prometheus chromium ## the whole suite against the sandbox
-	$(PYTEST)
+	$(PYTEST) --numprocesses $(WORKERS) --dist worksteal
 
 test-cluster: venv prometheus chromium controlplane ## the same behaviours on a real Kubernetes control plane
-	$(PYTEST) --platform cluster
+	$(PYTEST) --numprocesses $(CLUSTERS) --dist worksteal --platform cluster
 
 check: venv ## the developer's loop: lint, types, imports, fast tests
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target lint types imports fast-tests

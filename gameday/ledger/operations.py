@@ -213,7 +213,8 @@ class Patch:
         try:
             await kube.patch(self.ref, [test, *body])
         except ApiError as error:
-            if error.status == 409 or (error.status == 422 and "test" in error.message.lower()):
+            # A failed `test` is a bare 422; one with causes says that the object would be invalid.
+            if error.status == 409 or (error.status == 422 and not error.details.get("causes")):
                 return False
             raise
         return True

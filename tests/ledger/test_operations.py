@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,17 +127,16 @@ async def test_an_object_of_that_name_which_is_not_ours_stays(kube: Kube) -> Non
 
 
 async def test_a_finalizer_that_nobody_removes_is_reported_and_forced_only_when_told(
-    kube: Kube, monkeypatch: pytest.MonkeyPatch
+    kube: Kube,
 ) -> None:
-    monkeypatch.setattr("gameday.ledger.operations.GONE_WITHIN", 1.0)
     stuck = _config_map("ledger-stuck")
     stuck["metadata"]["finalizers"] = ["gameday.dev/test"]
-    create = Create.of(stuck, "run-1")
+    create = replace(Create.of(stuck, "run-1"), within=1.0)
     await create.make(kube)
     undone = await create.undo(kube)
     assert undone.state == "failed"
     assert "gameday.dev/test" in undone.message
-    forced = await Create(create.ref, "run-1", force=True).undo(kube)
+    forced = await replace(create, force=True).undo(kube)
     assert forced.state == "undone"
     assert "by force" in forced.message
 

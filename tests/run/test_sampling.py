@@ -277,3 +277,7 @@ def last_declared(told: Recorder) -> Any:
         return told.of(QueryDeclared)
 
     return ask
+
+
+async def _now() -> float:
+    return time.time()
