@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+from pydantic_core import from_json
 
 from gameday.platform.errors import ApiError, ConfigError, Unreachable
 from gameday.platform.objects import Object, Ref, Resource
@@ -176,7 +177,8 @@ class Kube:
         return bool(self._loader.token != before)
 
     async def _json(self, method: str, path: str, **options: Any) -> Any:
-        return json.loads(await self.request(method, path, **options))
+        # Not json.loads, which takes twice as long: a list of 50,000 pods is 250 MB.
+        return from_json(await self.request(method, path, **options))
 
     # -- discovery -----------------------------------------------------------------------------
 
