@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from gameday.platform.kube import NODES, Kube
+from gameday.platform.kube import Kube
+from gameday.platform.resources import NODES
 from gameday.sandbox import sandbox
 
 HOLD = 60  # seconds that the faults are to be in force
@@ -117,16 +118,15 @@ class Scene:
         """When as many nodes are cordoned, as a watch of the cluster sees it."""
         cordoned: set[str] = set()
         synced = False
-        async with aclosing(self.kube.follow(NODES)) as changes:
-            async for kind, node in changes:
-                if kind == "SYNCED":
-                    synced = True
-                elif node["spec"].get("unschedulable"):
-                    cordoned.add(node["metadata"]["name"])
-                else:
-                    cordoned.discard(node["metadata"]["name"])
-                if synced and enough(len(cordoned)):
-                    break
+        async for kind, node in self.kube.follow(NODES):
+            if kind == "SYNCED":
+                synced = True
+            elif node["spec"].get("unschedulable"):
+                cordoned.add(node["metadata"]["name"])
+            else:
+                cordoned.discard(node["metadata"]["name"])
+            if synced and enough(len(cordoned)):
+                break
         return time.time()
 
     def _experiment(self, nodes: list[str]) -> dict[str, Any]:
