@@ -13,8 +13,10 @@ UNSCHEDULABLE = Edit(("spec", "unschedulable"), True)
 class Cordon(NodeEdit):
     """Nodes take no new pods, as by `kubectl cordon`; undone for those that we cordoned."""
 
-    does: ClassVar[str] = "cordon"
     example: ClassVar[str] = "cordon: {nodes: {selector: nvidia.com/gpu.present=true, pick: 1}}"
+
+    def words(self, spec: Any) -> str:
+        return "cordon"
 
     def edit(self, spec: Any) -> Edit:
         return UNSCHEDULABLE

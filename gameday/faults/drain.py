@@ -11,7 +11,7 @@ from gameday.experiment.model import Duration, NodePick, Spec
 from gameday.faults.base import Evidence, FaultPlan, PlanError
 from gameday.faults.cordon import UNSCHEDULABLE
 from gameday.faults.eviction import Policy, decide, evictable, refused
-from gameday.faults.nodes import edit_nodes, node_victim, pick_nodes
+from gameday.faults.nodes import check_not_all, edit_nodes, node_victim, pick_nodes
 from gameday.faults.pods import check_namespaces
 from gameday.platform.resources import PODS
 
@@ -54,6 +54,8 @@ class Drain:
             raise PlanError("these pods stop the drain: " + "; ".join(problems))
         go = evictable(pods, spec.policy)
         check_namespaces({p["metadata"]["namespace"] for p in go}, world)
+        already = [n["metadata"]["name"] for n in nodes if n["spec"].get("unschedulable")]
+        check_not_all(already, nodes, "cordon")
         stay = [(p, d) for p in pods if (d := decide(p, spec.policy)).action == "stay"]
         return FaultPlan(
             spec,
@@ -66,12 +68,9 @@ class Drain:
             irreversible=(f"{len(go)} evicted pods are replaced by their controllers, not restored",)
             if go
             else (),
-            warnings=tuple(
-                f"{n['metadata']['name']} is cordoned already, and will be left so"
-                for n in nodes
-                if n["spec"].get("unschedulable")
-            ),
+            warnings=tuple(f"{n} is cordoned already, and will be left so" for n in already),
             data={
+                "already": already,
                 "evicted": [f"{p['metadata']['namespace']}/{p['metadata']['name']}" for p in go],
                 "stay": len(stay),
             },
@@ -95,8 +94,8 @@ class Drain:
         found = [n for n in await asyncio.gather(*(world.kube.find(v.ref) for v in plan.victims)) if n]
         names = [n["metadata"]["name"] for n in found]
         cordoned = [n["metadata"]["name"] for n in found if n["spec"].get("unschedulable")]
-        if not cordoned:
-            return Evidence("out", tuple(f"{n} takes pods" for n in names))
+        if set(cordoned) <= set(plan.data["already"]):
+            return Evidence("out", tuple(f"{n} takes pods" for n in names if n not in cordoned))
         left = evictable((await pods_on(cordoned, world))[0], plan.spec.policy)
         if len(cordoned) == len(found) and not left:
             return Evidence("in", tuple(f"{n} is cordoned and holds no evictable pod" for n in cordoned))

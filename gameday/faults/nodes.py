@@ -67,7 +67,10 @@ class NodeEdit(ABC):
 
     Spec: ClassVar[type[Spec]] = NodeEditSpec
     instant: ClassVar[bool] = False
-    does: ClassVar[str] = "edit"
+
+    @abstractmethod
+    def words(self, spec: Any) -> str:
+        """What it does to a node, as an imperative: "cordon", "taint with …"."""
 
     @abstractmethod
     def edit(self, spec: Any) -> Edit:
@@ -75,14 +78,16 @@ class NodeEdit(ABC):
 
     async def plan(self, spec: Any, world: World) -> FaultPlan:
         nodes = await pick_nodes(spec.nodes, world)
-        edit = self.edit(spec)
+        edit, words = self.edit(spec), self.words(spec)
         already = [n["metadata"]["name"] for n in nodes if edit.read(n) == edit.after]
+        check_not_all(already, nodes, words)
         return FaultPlan(
             spec,
             tuple(node_victim(n) for n in nodes),
-            changes=tuple(f"{self.does} {n['metadata']['name']}" for n in nodes),
+            changes=tuple(f"{words} on {n['metadata']['name']}" for n in nodes),
             needs=("patch nodes",),
-            warnings=tuple(f"{n}: {self.does} is in force already, and will be left so" for n in already),
+            warnings=tuple(f"{n}: {words} is in force already, and will be left so" for n in already),
+            data={"already": already},
         )
 
     async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
@@ -92,15 +97,24 @@ class NodeEdit(ABC):
         edit = self.edit(plan.spec)
         nodes = await asyncio.gather(*(world.kube.find(v.ref) for v in plan.victims))
         states = {n["metadata"]["name"]: edit.read(n) == edit.after for n in nodes if n}
-        return judge(states, str(edit))
+        ours = {n: state for n, state in states.items() if n not in plan.data["already"]}
+        return judge(ours, self.words(plan.spec))
+
+
+def check_not_all(already: Sequence[str], nodes: Sequence[Object], words: str) -> None:
+    """Raises PlanError where nothing would change: such a fault could not be told from its absence."""
+    if len(already) == len(nodes):
+        raise PlanError(
+            f"{_some(already)}: {words} is in force already, nothing would change: choose other nodes"
+        )
 
 
 def judge(states: dict[str, bool], what: str) -> Evidence:
     """Evidence from a yes or no for each object."""
-    facts = tuple(f"{name}: {what}" for name, yes in states.items() if yes)
-    if all(states.values()):
-        return Evidence("in" if states else "out", facts)
-    return Evidence("partial" if facts else "out", facts)
+    facts = tuple(f"{name}: {what if yes else 'no longer ' + what}" for name, yes in states.items())
+    if not any(states.values()):
+        return Evidence("out", facts)
+    return Evidence("in" if all(states.values()) else "partial", facts)
 
 
 async def edit_nodes(victims: Iterable[Victim], edit: Edit, world: World, ledger: StepLedger) -> None:

@@ -26,10 +26,13 @@ class Taint(NodeEdit):
     """Nodes get a taint; with NoExecute, pods that do not tolerate it are evicted by the cluster."""
 
     Spec: ClassVar[type[Spec]] = TaintSpec
-    does: ClassVar[str] = "taint"
     example: ClassVar[str] = (
         "taint: {nodes: {names: [gpu-0]}, key: gameday.dev/broken, value: 'true', effect: NoExecute}"
     )
+
+    def words(self, spec: Any) -> str:
+        value = f"={spec.value}" if spec.value else ""
+        return f"taint {spec.key}{value}:{spec.effect}"
 
     def edit(self, spec: Any) -> Edit:
         taint = {"key": spec.key, "value": spec.value, "effect": spec.effect}

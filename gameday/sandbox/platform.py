@@ -31,8 +31,8 @@ REAL_HEARTBEAT, REAL_BEATS = 10.0, 150  # a real controller manager gives a node
 CONTEXT = "gameday-sandbox"
 READY_WITHIN = 90.0  # seconds
 MEASURED = (
-    "rate(training_samples_total[10s]) > 0",
-    "histogram_quantile(0.99, sum by (le) (rate(inference_request_duration_seconds_bucket[10s]))) > 0",
+    "rate(training_samples_total[5s]) > 0",
+    "histogram_quantile(0.99, sum by (le) (rate(inference_request_duration_seconds_bucket[5s]))) > 0",
     'count(up{job="inference"} == 1) >= 12',
     'kube_node_spec_unschedulable{node="gpu-0"} >= 0',
 )

@@ -75,7 +75,7 @@ def test_the_same_seed_picks_the_same_targets(gameday: Program, tmp_path: Path) 
 
     def picked(seed: int) -> list[str]:
         output = gameday("plan", file, "--seed", seed).output
-        return [line for line in output.splitlines() if "cordon gpu-" in line]
+        return [line for line in output.splitlines() if "cordon on gpu-" in line]
 
     assert picked(7) == picked(7)
     assert len({tuple(picked(seed)) for seed in range(1, 6)}) > 1
