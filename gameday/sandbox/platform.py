@@ -188,8 +188,8 @@ def _what_is_missing(fleet: Fleet) -> str:
 
 
 async def _until_measured(prometheus: Prometheus, options: Options) -> None:
-    """Every rule evaluated over data that are there."""
+    """Every rule evaluated over data that are there, all at the same moment: the made-up past grows old."""
+    wanted = MEASURED if options.workloads else MEASURED[-1:]
     async with Client(prometheus.url) as client:
-        for expression in MEASURED if options.workloads else MEASURED[-1:]:
-            while not await client.instant(expression):  # noqa: ASYNC110 - nobody tells when it has scraped
-                await asyncio.sleep(0.1)
+        while not all([await client.instant(e) for e in wanted]):  # noqa: ASYNC110 - nobody tells of a scrape
+            await asyncio.sleep(0.1)
