@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import uuid
@@ -17,6 +18,7 @@ from gameday.sandbox.apiserver import ApiServer, write_kubeconfig
 from gameday.sandbox.apiserver.store import Store
 
 NODES, PODS, NAMESPACES = 5_000, 50_000, 20
+APPS = 50  # in each namespace
 CREATED = "2026-11-01T08:00:00Z"
 CONTEXT = "gameday-large"
 LABEL = "nvidia.com/gpu.present"
@@ -25,6 +27,7 @@ LABEL = "nvidia.com/gpu.present"
 async def serve(kubeconfig: Path) -> None:
     server = ApiServer()
     _fill(server.store)
+    gc.freeze()  # else the clients wait now and then, while Python looks for garbage among all of it
     url = await server.start()
     write_kubeconfig(kubeconfig, url, CONTEXT)
     await asyncio.Event().wait()
@@ -37,6 +40,10 @@ def _fill(store: Store) -> None:
         store.put((("", "namespaces"), "", name), _namespace(name))
     for number in range(NODES):
         store.put((("", "nodes"), "", f"gpu-{number:04}"), _node(number))
+    for space in spaces:  # without them the garbage collector takes the pods away
+        for app in range(APPS):
+            owner = _replica_set(f"server-{app}", space)
+            store.put((("apps", "replicasets"), space, owner["metadata"]["name"]), owner)
     for number in range(PODS):
         pod = _pod(number, spaces[number % NAMESPACES])
         store.put((("", "pods"), pod["metadata"]["namespace"], pod["metadata"]["name"]), pod)
@@ -212,10 +219,25 @@ _POD_MANAGED = [
 ]
 
 
+def _uid_of(app: str, space: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{space}/{app}"))
+
+
+def _replica_set(app: str, space: str) -> Object:
+    labels = {"app": app, "pod-template-hash": "6d5f7c9b8"}
+    meta = {"name": f"{app}-6d5f7c9b8", "namespace": space, "uid": _uid_of(app, space)}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": meta | {"creationTimestamp": CREATED, "labels": labels},
+        "spec": {"replicas": PODS // NAMESPACES // APPS, "selector": {"matchLabels": labels}},
+    }
+
+
 def _pod(number: int, space: str) -> Object:
-    app = f"server-{number // NAMESPACES % 50}"
+    app = f"server-{number // NAMESPACES % APPS}"
     owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{app}-6d5f7c9b8", "controller": True}
-    owner |= {"uid": str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{space}/{app}")), "blockOwnerDeletion": True}
+    owner |= {"uid": _uid_of(app, space), "blockOwnerDeletion": True}
     meta = {
         "name": f"{app}-6d5f7c9b8-{number:05}",
         "generateName": f"{app}-6d5f7c9b8-",
