@@ -36,6 +36,7 @@ STATE_STYLE = {
 }
 VERDICT_STYLE = {"passed": "bold green", "deviated": "bold yellow", "refused": "bold yellow"}
 LAST_LINES = 8
+_COMMON_LABELS = frozenset({"alertname", "severity", "job", "instance", "alertstate"})
 
 
 @dataclass
@@ -193,7 +194,7 @@ def _words(event: events.Event) -> tuple[str, str, str] | None:
             count = f" {event.done}/{event.total}" if event.total else ""
             return "progress", f"{event.step}{count} {event.message}", "dim"
         case events.Alert():
-            return "alert", f"{event.alert} {event.state}", STATE_STYLE.get(event.state, "")
+            return "alert", f"{event.alert} {event.state} {_about(event)}", STATE_STYLE.get(event.state, "")
         case events.Abort():
             return "abort", f"by {event.by}: {event.reason}", "bold red"
         case events.Warn():
@@ -203,6 +204,11 @@ def _words(event: events.Event) -> tuple[str, str, str] | None:
         case events.Verdict():
             return "verdict", f"{event.verdict}: {event.reason}", VERDICT_STYLE.get(event.verdict, "bold red")
     return None
+
+
+def _about(alert: events.Alert) -> str:
+    """What tells an alert from others of its name."""
+    return " ".join(str(v) for k, v in sorted(alert.labels.items()) if k not in _COMMON_LABELS)
 
 
 def _clock(seconds: float) -> str:

@@ -78,15 +78,20 @@ class Watch:
             state.wake.set()
 
     async def baseline(self, timeout: float) -> list[str]:
-        """Wait for the baseline; the complaints, by probe, if the steady state does not hold by then."""
+        """Wait for the baseline; the complaints, by probe, if the steady state does not hold by then.
+
+        The baseline is the mean of a few readings. While the newest one does not hold against it, the
+        platform is still on its way up or down, and the wait goes on.
+        """
         try:
             async with asyncio.timeout(timeout), self._changed:
-                await self._changed.wait_for(lambda: all(s.streak >= BASELINE_READINGS for s in self.steady))
+                await self._changed.wait_for(lambda: all(map(_settled, self.steady)))
         except TimeoutError:
-            return self.complaints()
+            return self.complaints() or [
+                f"{s.check.name}: still changing" for s in self.steady if not _settled(s)
+            ]
         for state in self.steady:
-            values = state.baseline_values[-BASELINE_READINGS:]
-            state.baseline = sum(values) / len(values) if values else None
+            state.baseline = _mean(state)
         return []
 
     async def steady_again(self, timeout: float) -> list[str]:
@@ -197,6 +202,19 @@ class Watch:
             message=reading.message,
             took=round(reading.took, 4),
         )
+
+
+def _mean(state: _State) -> float | None:
+    values = state.baseline_values[-BASELINE_READINGS:]
+    return sum(values) / len(values) if values else None
+
+
+def _settled(state: _State) -> bool:
+    """Whether a probe held often enough, and its last value holds against the mean of the last ones."""
+    if state.streak < BASELINE_READINGS:
+        return False
+    mean = _mean(state)
+    return mean is None or state.check.is_.judge(state.baseline_values[-1], mean)
 
 
 def explain(reading: Reading) -> str:
