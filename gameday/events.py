@@ -88,7 +88,8 @@ class Probed(Event):
 
     `value` is the worst series' value (number or text); `low`/`high` the numeric bounds in force;
     `during` tells that a fault was in force, so the looser bound counted. Written when the state
-    changes, at phase borders and at least every 30 s: samples carry the curve between.
+    changes, when it is the worst since the last border, at phase borders and at least every 30 s: samples
+    carry the curve between.
     """
 
     probe: str

@@ -38,6 +38,7 @@ class _State:
     baseline_values: list[float] = field(default_factory=list)
     baseline: float | None = None
     written: float = 0.0
+    worst: float | None = None  # the smallest margin since the last mark
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -75,6 +76,7 @@ class Watch:
         for state in self.steady:
             state.streak = 0
             state.written = 0.0
+            state.worst = None
             state.wake.set()
 
     async def baseline(self, timeout: float) -> list[str]:
@@ -163,7 +165,7 @@ class Watch:
         if self.phase == "baseline" and reading.state == HOLDS and numeric:
             state.baseline_values.append(float(reading.value or 0.0))
         changed = old is None or (old.state, old.during) != (reading.state, reading.during)
-        worse = reading.state == BROKEN and state.purpose == "steady-state"
+        worse = state.purpose == "steady-state" and self._is_worst(state, reading)
         if changed or worse or reading.at - state.written >= HEARTBEAT:
             state.written = reading.at
             self._emit(self._event(state, reading))
@@ -174,6 +176,14 @@ class Watch:
             self._consider_abort(state, state.check, reading)
         async with self._changed:
             self._changed.notify_all()
+
+    def _is_worst(self, state: _State, reading: Reading) -> bool:
+        """Whether it is the worst since the last mark: the log must hold those, if no others."""
+        if reading.margin is None:
+            return reading.state == BROKEN
+        worst = state.worst is None or reading.margin < state.worst
+        state.worst = reading.margin if worst else state.worst
+        return worst
 
     def _consider_abort(self, state: _State, check: AbortIf, reading: Reading) -> None:
         if reading.state != HOLDS:
