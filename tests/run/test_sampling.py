@@ -124,6 +124,8 @@ async def test_what_prometheus_itself_did_not_see_is_a_gap(own_server: Prometheu
             up = time.time()
             await eventually(last(told, 1), lambda at: at > up)
             own_server.kill()  # and does not come back
+        ended = time.time()
+        await eventually(_now, lambda now: now > ended + 1.5)  # so that samples are due
         await sampler.flush()
     gap, rest = [g for g in told.of(Gap) if g.query == 1]
     assert rest.start == max(told.times(1)) + 0.5
