@@ -60,6 +60,15 @@ def plainly() -> Iterator[None]:
         fail(str(error))
 
 
+@contextmanager
+def interruptible(text: str = "stopped; no fault is in force") -> Iterator[None]:
+    """Ctrl-C outside a run, which answers it by itself."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(text, 130)
+
+
 def read(file: Path, sets: list[str] | None, values: Path | None) -> Loaded:
     """Load an experiment with its overrides. Raises InvalidExperiment."""
     from gameday.experiment.loader import assignment, load

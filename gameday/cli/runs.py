@@ -20,7 +20,7 @@ from gameday.cli.options import (
     Reports,
     Set,
     Values,
-    fail,
+    interruptible,
     plainly,
     read,
 )
@@ -116,8 +116,20 @@ async def _asked(console: Console) -> bool:
     if not sys.stdin.isatty():
         console.print("[yellow]not approved: no terminal to ask on; approve with --yes[/]")
         return False
-    answer = await asyncio.to_thread(input, "Run this plan? [y/N] ")
-    return answer.strip().lower() in ("y", "yes")
+    console.print("Run this plan? [y/N] ", end="", markup=False, highlight=False)
+    return (await _line()).strip().lower() in ("y", "yes")
+
+
+async def _line() -> str:
+    """A line from the terminal, in a way that Ctrl-C ends; a thread in `input` would go on."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sys.stdin, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sys.stdin)
+    return sys.stdin.readline()
 
 
 def plan(
@@ -196,11 +208,8 @@ def up(
     ] = None,
 ) -> None:
     """Start the sandbox and keep it up, for kubectl and for experiments."""
-    try:
-        with plainly():
-            asyncio.run(_up(nodes, directory))
-    except KeyboardInterrupt:
-        fail("the sandbox is down", 130)
+    with plainly(), interruptible("the sandbox is down"):
+        asyncio.run(_up(nodes, directory))
 
 
 async def _up(nodes: int, directory: Path | None) -> None:

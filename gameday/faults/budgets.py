@@ -2,8 +2,8 @@
 
 The server decrements a budget's status with each eviction, and sleeps 500 ms when that write meets
 another one (k8s.io/kubernetes/pkg/registry/core/pod/storage/eviction.go, EvictionsRetry). So
-evictions under one budget are asked for one after the other, and one that takes longer than
-LATE has met that sleep: the next need not wait for it.
+evictions under one budget are asked for one after the other, and one that takes several times
+longer than usual has met that sleep: the next need not wait for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from gameday.platform.kube import Kube
 
 ASK_ANYWAY = 3.0  # seconds without news, after which the server is asked whatever was last heard
-LATE = 0.1  # seconds
+LATE = 3.0  # times the usual answer's time, within these seconds
+EARLIEST, LATEST = 0.03, 0.25
+SLEEP = 0.4  # seconds; an answer that took longer met the server's sleep, and is not a usual one
 
 
 class Budget:
@@ -33,6 +35,7 @@ class Budget:
         self._flying = 0
         self._queue: deque[asyncio.Future[None]] = deque()
         self._one = asyncio.Lock()
+        self._usual = LATEST / LATE  # seconds that an answer takes, a moving average
 
     def hear(self, budget: Object) -> None:
         """The budget's newest status: wake as many as it allows, since more would only be refused."""
@@ -58,15 +61,19 @@ class Budget:
             await asyncio.wait({waiting}, timeout=ASK_ANYWAY)
             waiting.cancel()  # whoever wakes the queue passes over it
         await self._one.acquire()
-        late = asyncio.get_running_loop().call_later(LATE, self._one.release)
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        late = loop.call_later(min(max(LATE * self._usual, EARLIEST), LATEST), self._one.release)
         self._flying += 1
         try:
             yield
         finally:
             self._flying -= 1
-            if late.when() > asyncio.get_running_loop().time():
+            if late.when() > loop.time():
                 late.cancel()
                 self._one.release()
+            if (took := loop.time() - asked) < SLEEP:
+                self._usual += (took - self._usual) / 8
 
 
 class Budgets:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gameday.events import Audited, Change, Emit
+from gameday.events import Audited, Change, Emit, Warn
 from gameday.ledger.operations import Operation, Refused, Undone, from_data
 from gameday.ledger.store import ClusterStore, LocalStore, Record
 from gameday.platform.errors import ApiError, PlatformError, Unreachable
@@ -58,6 +58,7 @@ class Ledger:
     local: LocalStore | None
     emit: Emit
     entries: list[Entry] = field(default_factory=list)
+    _told: bool = False  # that an undo has to wait
 
     @classmethod
     def begin(cls, kube: Kube, run: str, folder: Path, about: dict[str, str], emit: Emit) -> Ledger:
@@ -151,6 +152,9 @@ class Ledger:
                 return Undone("failed", f"{type(error).__name__}: {error}")
             if loop.time() + delay > deadline:
                 return Undone("failed", str(last))
+            if not self._told:
+                self._told = True
+                self.emit(Warn(source="ledger", message=f"still trying to undo: {last}"))
             await asyncio.sleep(delay)
             delay = min(delay * 2, 2.0)
 

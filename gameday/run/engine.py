@@ -13,7 +13,7 @@ import socket
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gameday import __version__, events
 from gameday.experiment.loader import Loaded
@@ -33,6 +33,7 @@ from gameday.run.verdict import Outcome
 from gameday.run.watch import Watch
 from gameday.safety.plan import Plan
 
+T = TypeVar("T")
 LEAST_STEP, MOST_STEP = 1.0, 5.0  # seconds between samples: as the probes ask, within these
 FLUSH_WITHIN = 15.0  # seconds for the last samples
 EVIDENCE_WITHIN = 20.0
@@ -49,7 +50,7 @@ class Engine:
     log: Log
     folder: Path
     outcome: Outcome = field(default_factory=Outcome)
-    _method: asyncio.Task[None] | None = None
+    _current: asyncio.Task[Any] | None = None  # what an abort cancels
     _alerts: ExpectedAlerts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,8 +65,8 @@ class Engine:
             self.outcome.interrupted = reason
         else:
             self.outcome.aborted = reason
-        if self._method is not None:
-            self._method.cancel()
+        if self._current is not None:
+            self._current.cancel()
 
     async def execute(self) -> events.Verdict:
         """Run to the verdict, which is also the log's last event; the cluster's failures end in it too."""
@@ -108,11 +109,7 @@ class Engine:
             background["sampler"] = sampler.run()
         tasks = [asyncio.create_task(self._keep_going(name, work)) for name, work in background.items()]
         try:
-            self._method = asyncio.create_task(self._phases(ledger, watch))
-            await asyncio.wait({self._method})
-            if not self._method.cancelled() and (error := self._method.exception()):
-                self.abort("engine", f"internal error: {type(error).__name__}: {error}")
-                self._keep_trace(error)
+            await self._until_aborted(self._phases(ledger, watch))
             await self._recovery(ledger, watch)
             if sampler is not None:
                 await self._keep_going("sampler", _within(FLUSH_WITHIN, sampler.flush()))
@@ -122,6 +119,21 @@ class Engine:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until_aborted(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """The work's result, None when an abort came before or meanwhile. A defect of ours is one too."""
+        if self.outcome.aborted or self.outcome.interrupted:
+            work.close()
+            return None
+        self._current = task = asyncio.create_task(work)
+        await asyncio.wait({task})
+        if task.cancelled():
+            return None
+        if error := task.exception():
+            self.abort("engine", f"internal error: {type(error).__name__}: {error}")
+            self._keep_trace(error)
+            return None
+        return task.result()
 
     async def _phases(self, ledger: Ledger, watch: Watch) -> None:
         self._phase("baseline", watch)
@@ -151,7 +163,9 @@ class Engine:
             return
         self._phase("recovery", watch)
         within = self.loaded.experiment.spec.recovery.within
-        complaints = await watch.steady_again(within)
+        self._current = waiting = asyncio.create_task(watch.steady_again(within))
+        await asyncio.wait({waiting})
+        complaints = [] if waiting.cancelled() else waiting.result()
         if complaints:
             text = f"steady state did not return within {within:g} s: {'; '.join(complaints)}"
             self.outcome.deviations.insert(0, text)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import fcntl
+import os
+import pty
+import select
 import signal
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
 
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Ref
 from tests.e2e.experiments import CORDON, SCALE, write
+from tests.support.platforms import ROOT
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
@@ -68,3 +80,62 @@ def test_aborting_a_run_that_does_not_exist(gameday: Program) -> None:
     ended = gameday("abort", "nobody-knows-it")
     assert ended.code == 2
     assert "no run nobody-knows-it is alive" in ended.output
+
+
+async def test_an_interrupt_ends_the_wait_for_recovery(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """Steady state never returns, and nobody who pressed Ctrl-C is made to wait out the objective."""
+    marker = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "marker", "namespace": "platform"},
+    }
+    probe = {
+        "name": "marker",
+        "kubernetes": {
+            "resource": "configmap/marker",
+            "namespace": "platform",
+            "jsonPath": "{.metadata.name}",
+        },
+        "is": "marker",
+        "during": "ignore",
+        "interval": "500ms",
+    }
+    await kube.create(marker)
+    file = write(tmp_path, method=[{**CORDON, "for": "2s"}], steadyState=[probe], recovery={"within": "10m"})
+    with gameday.started(file) as run:
+        await asyncio.to_thread(run.fault_is, "in")
+        await kube.delete(Ref.of(marker))
+        await asyncio.to_thread(run.until, lambda e: e.get("phase") == "recovery", "recovery is awaited")
+        run.signal(signal.SIGINT)
+        ended = await asyncio.to_thread(run.ended, 30.0)
+    assert (ended.code, ended.verdict) == (130, "interrupted"), ended.output
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 4), (b"\x03", 130), (b"y\n", 0)])
+def test_the_plan_is_approved_at_a_terminal(
+    answer: bytes, code: int, gameday: Program, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    file = write(tmp_path, method=[{**CORDON, "for": "1s"}])
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gameday", "run", str(file), "--reports", str(gameday.reports)],
+        cwd=ROOT,
+        env=gameday.environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    shown = b""
+    while b"[y/N]" not in shown:
+        assert select.select([ours], [], [], 60)[0], shown.decode(errors="replace")
+        shown += os.read(ours, 4096)
+    os.write(ours, answer)
+    with contextlib.suppress(OSError):  # the terminal is gone when the program is
+        while more := os.read(ours, 4096):
+            shown += more
+    assert process.wait(60) == code, shown.decode(errors="replace")
