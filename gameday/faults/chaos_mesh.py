@@ -174,7 +174,7 @@ async def _dry_run(manifest: Object, world: World) -> None:
             f"Chaos Mesh does not serve {kind} here: install it, or check the kind's name ({error.message})"
         ) from error
     try:
-        await world.kube.create(manifest, dry_run=True)
+        await world.kube.dry_run(manifest)
     except ApiError as error:
         if error.status == 409:
             raise PlanError(

@@ -410,18 +410,23 @@ class Kube:
             errors="replace"
         )
 
-    # -- writing: only the ledger and its store may call these ----------------------------------
+    async def dry_run(self, obj: Object) -> Object:
+        """Have the server validate a creation, with its schema and webhooks, and keep nothing."""
+        return await self._post(obj, {"dryRun": "All"})
 
-    async def create(self, obj: Object, *, dry_run: bool = False) -> Object:
-        """Create an object. With `dry_run` the server validates it, strictly, and keeps nothing."""
+    async def _post(self, obj: Object, options: Mapping[str, str]) -> Object:
         ref = Ref.of(obj)
         resource = await self.resource(ref.api_version, ref.kind)
-        query = {"fieldManager": self.manager, "fieldValidation": "Strict"} | (
-            {"dryRun": "All"} if dry_run else {}
-        )
+        query = {"fieldManager": self.manager, "fieldValidation": "Strict", **options}
         path = resource.path(ref.namespace)
         created: Object = await self._json("POST", path, verb="create", what=str(ref), query=query, body=obj)
         return created
+
+    # -- writing: only the ledger and its store may call these ----------------------------------
+
+    async def create(self, obj: Object) -> Object:
+        """Create an object; the server refuses fields that it does not know."""
+        return await self._post(obj, {})
 
     async def patch(self, ref: Ref, body: Any, kind: str = "json", *, subresource: str = "") -> Object:
         """Patch an object; `kind` is json, merge, strategic or apply."""

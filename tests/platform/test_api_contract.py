@@ -311,7 +311,7 @@ async def test_apply_merges_lists_by_key(kube: Kube, namespace: str) -> None:
 
 async def test_dry_run_keeps_nothing(kube: Kube, namespace: str) -> None:
     obj = config_map(namespace, a="1")
-    tried = await kube.create(obj, dry_run=True)
+    tried = await kube.dry_run(obj)
     assert tried["metadata"]["uid"]
     assert await kube.find(Ref.of(obj)) is None
     created = await kube.create(obj)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from gameday.platform.objects import Object, Ref, controller
 from gameday.sandbox.cache import Cache, Key, key_of
 from gameday.sandbox.recorder import Recorder
 from gameday.sandbox.work import Work
 
 
-class Controller:
+class Controller(ABC):
     """Subclasses name their kind and give `reconcile`; keys already there are added at the start."""
 
     kind = ""
@@ -22,9 +24,9 @@ class Controller:
         self.work: Work[Key] = Work(self.component, self.reconcile, self.workers)
         cache.listen(self.kind, self._changed)
 
+    @abstractmethod
     async def reconcile(self, key: Key) -> float | None:
         """Bring one object one step nearer to what it should be; seconds until the next look, if any."""
-        raise NotImplementedError
 
     async def run(self) -> None:
         for obj in self.cache.all(self.kind):
