@@ -57,15 +57,15 @@ class Engine:
         self._alerts = ExpectedAlerts(self.loaded.experiment.spec.expect_alerts)
 
     def abort(self, by: str, reason: str) -> None:
-        """Stop the method and put everything back. The first reason counts."""
-        if self.outcome.aborted or self.outcome.interrupted:
-            return
-        self.log.emit(events.Abort(by=by, reason=reason))
-        if by == "signal":
-            self.outcome.interrupted = reason
-        else:
-            self.outcome.aborted = reason
-        if self._current is not None:
+        """Stop the method and put everything back. The first reason counts; a later signal only hurries."""
+        first = not (self.outcome.aborted or self.outcome.interrupted)
+        if first:
+            self.log.emit(events.Abort(by=by, reason=reason))
+            if by == "signal":
+                self.outcome.interrupted = reason
+            else:
+                self.outcome.aborted = reason
+        if (first or by == "signal") and self._current is not None:
             self._current.cancel()
 
     async def execute(self) -> events.Verdict:
@@ -139,9 +139,8 @@ class Engine:
         self._phase("baseline", watch)
         complaints = await watch.baseline(BASELINE_WITHIN)
         if complaints:
-            self.outcome.refused = "steady state does not hold before anything is touched: " + "; ".join(
-                complaints
-            )
+            text = "; ".join(complaints)
+            self.outcome.refused = f"steady state does not hold before anything is touched: {text}"
             return
         self._phase("method", watch)
         method = Method(self.loaded.experiment, self.plan, self.world, ledger, watch)
