@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.kubelet import ready_status
-from gameday.platform.kube import NODES, PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_true
+from gameday.platform.resources import NODES, PODS
 from tests.controlplane.launch import ControlPlane, control_plane
 from tests.support.children import Child
 from tests.support.polling import eventually

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gameday.platform.errors import ApiError
-from gameday.platform.kube import NODES, PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_true
+from gameday.platform.resources import NODES, PODS
 
 HEARTBEAT = 30.0  # seconds; nodes count as lost after 120
 AT_ONCE = 16

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from gameday.platform.errors import ApiError, Unreachable
-from gameday.platform.kube import NODES, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
+from gameday.platform.resources import NODES
 from tests.controlplane.launch import CONTEXT, ControlPlane, control_plane
 from tests.support import platforms, snapshot
 from tests.support.polling import until

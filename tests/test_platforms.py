@@ -6,8 +6,9 @@ import asyncio
 import os
 
 from gameday.platform.errors import Unreachable
-from gameday.platform.kube import NODES, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import is_ready
+from gameday.platform.resources import NODES
 from tests.support.platforms import Platform
 from tests.support.polling import eventually
 from tests.support.proxy import ApiProxy

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from gameday.faults.base import FaultPlan, PlanError
 from gameday.faults.chaos_mesh import ChaosMesh, ChaosMeshSpec
 from gameday.platform.chaos_mesh import API_VERSION
-from gameday.platform.kube import PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_ready
+from gameday.platform.resources import PODS
 from tests.faults.chaos import Step, delay, names, step_of
 from tests.support.polling import eventually
 from tests.support.snapshot import Snapshot

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from gameday.platform.kube import CONFIG_MAPS, LEASES, NODES, PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, Resource
+from gameday.platform.resources import CONFIG_MAPS, LEASES, NODES, PODS
 from tests.platform.arrange import config_map, deployment, pod, put, refusal, unique
 
 DEPLOYMENTS = Resource("apps/v1", "Deployment", "deployments")

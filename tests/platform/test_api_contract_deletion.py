@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from gameday.platform.errors import not_found
-from gameday.platform.kube import CONFIG_MAPS, PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, condition
+from gameday.platform.resources import CONFIG_MAPS, PODS
 from tests.platform.arrange import budget, config_map, deployment, pod, refusal, running, unique
 from tests.support.polling import eventually
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from gameday.platform.kube import CONFIG_MAPS, PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
+from gameday.platform.resources import CONFIG_MAPS, PODS
 from tests.platform.arrange import config_map, pod, unique
 
 Event = tuple[str, Object]

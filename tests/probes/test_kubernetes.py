@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from gameday.platform.errors import PlatformError
 from gameday.platform.kinds import find_resource, known
-from gameday.platform.kube import NODES, PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref, Resource
+from gameday.platform.resources import NODES, PODS
 from gameday.platform.world import World
 from gameday.probes.base import Measurement
 from gameday.probes.kubernetes import Kubernetes, KubernetesSpec

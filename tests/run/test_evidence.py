@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from gameday.events import Event, Evidence, Warn
-from gameday.platform.kube import PODS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
+from gameday.platform.resources import PODS
 from gameday.platform.world import Victim, World
 from gameday.run.evidence import LINES, MOST_TARGETS, collect
 from tests.platform.arrange import pod, running, unique

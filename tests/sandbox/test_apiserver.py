@@ -14,8 +14,9 @@ import aiohttp
 import pytest
 
 from gameday.platform.errors import Unreachable
-from gameday.platform.kube import CONFIG_MAPS, Kube
+from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
+from gameday.platform.resources import CONFIG_MAPS
 from gameday.sandbox.apiserver import ApiServer, Denial, write_kubeconfig
 from gameday.sandbox.apiserver.resources import BUILT_IN, Resource
 from gameday.sandbox.apiserver.tables import table
