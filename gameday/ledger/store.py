@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gameday.ledger.operations import RUN_LABEL
-from gameday.platform.errors import ApiError, not_found
+from gameday.platform.errors import ApiError, Unreachable, not_found
 from gameday.platform.objects import Object, Ref
 from gameday.platform.resources import CONFIG_MAPS, NAMESPACES
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NAMESPACE = "gameday"
 RECORD_LABEL = "gameday.dev/ledger"
 RECORD_KEY = "entries.jsonl.gz"
+ATTEMPTS = 4
 LIMIT = 1_000_000  # bytes of a ConfigMap, base64 included; the API server refuses more than 1 MiB
 
 Record = dict[str, Any]  # {"n": entry number, "step": …, "state": …, "op": the operation's data}
@@ -79,15 +80,21 @@ class ClusterStore:
             if self._written >= mine:
                 return  # an earlier writer took ours along
             upto = self._dirty
+            await self._write_through()
+            self._written = upto
+
+    async def _write_through(self) -> None:
+        """Write, also when an answer is lost on the way and the object is newer than we know."""
+        for attempt in range(ATTEMPTS):
             try:
                 await self._write()
-            except ApiError as error:
-                if error.status != 409:
+                return
+            except (ApiError, Unreachable) as error:
+                lost = isinstance(error, Unreachable) or error.status == 409
+                if not lost or attempt == ATTEMPTS - 1:
                     raise
-                # An answer of ours was lost on the way, so the object is newer than we know.
-                self._version = (await self._kube.get(self._ref))["metadata"]["resourceVersion"]
-                await self._write()
-            self._written = upto
+                found = await self._kube.find(self._ref)
+                self._version = found["metadata"]["resourceVersion"] if found else ""
 
     async def _write(self) -> None:
         data = pack(list(self._records.values()))
@@ -125,8 +132,8 @@ class ClusterStore:
         return records
 
     async def remove(self) -> None:
-        """Everything is restored: the record has served."""
-        if self._version:
+        """Everything is restored: the record has served. It may be there though we never heard so."""
+        if self._dirty or self._version:
             await self._kube.delete(self._ref)
             self._version = ""
 

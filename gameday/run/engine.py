@@ -79,6 +79,8 @@ class Engine:
             await lease.acquire()
         except (PlatformError, Lost) as error:
             self.outcome.refused = f"the run could not be registered in the cluster: {error}"
+            with contextlib.suppress(PlatformError):  # the lease may be there, and only its answer was lost
+                await lease.release()
             return self._end()
         try:
             await self._beside(ledger, lease)

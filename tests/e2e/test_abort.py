@@ -127,7 +127,7 @@ def test_the_plan_is_approved_at_a_terminal(
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_at_a_terminal,
     )
     os.close(theirs)
     shown = b""
@@ -136,6 +136,12 @@ def test_the_plan_is_approved_at_a_terminal(
         shown += os.read(ours, 4096)
     os.write(ours, answer)
     with contextlib.suppress(OSError):  # the terminal is gone when the program is
-        while more := os.read(ours, 4096):
+        while select.select([ours], [], [], 60)[0] and (more := os.read(ours, 4096)):
             shown += more
     assert process.wait(60) == code, shown.decode(errors="replace")
+
+
+def _at_a_terminal() -> None:
+    """As a shell starts a program: with the terminal its own, and Ctrl-C heard even where tests ignore it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

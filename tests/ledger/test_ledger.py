@@ -119,3 +119,18 @@ async def test_another_process_recovers_from_the_record_alone(kube: Kube, tmp_pa
     assert await kube.find(Ref.of(_config_map(3))) is None
     assert RUN not in {r.run for r in await in_force(kube)}
     assert await kube.find(Ref("coordination.k8s.io/v1", "Lease", f"gameday-{RUN}", NAMESPACE)) is None
+
+
+async def test_a_record_whose_first_answer_was_lost_is_neither_doubled_nor_left(
+    kube: Kube, api_proxy: ApiProxy, tmp_path: Path
+) -> None:
+    """The server wrote it, and the connection broke before it could say so."""
+    await ensure_namespace(kube)
+    async with await Kube.connect(api_proxy.kubeconfig) as unlucky:
+        ledger = Ledger.begin(unlucky, RUN, tmp_path, {}, lambda _: None)
+        api_proxy.hang_up("POST", "configmaps")
+        await ledger.intend("1", [Create.of(_config_map(5), RUN)])
+        assert await _recorded(kube) == ["intended"]
+        await ledger.undo()
+        await ledger.close(restored=True)
+    assert await _recorded(kube) == []

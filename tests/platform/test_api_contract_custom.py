@@ -128,7 +128,7 @@ async def test_values_against_the_schema(
 async def test_a_required_field_is_missing(kube: Kube, storms: Resource, namespace: str) -> None:
     wrong = storm(namespace)
     del wrong["spec"]["action"]
-    error = await refusal(kube.create(wrong, dry_run=True))
+    error = await refusal(kube.dry_run(wrong))
     assert (error.status, error.reason) == (422, "Invalid")
     assert error.message == (
         f'Storm.{GROUP} "{wrong["metadata"]["name"]}" is invalid: spec.action: Required value'
