@@ -14,7 +14,7 @@ from gameday.events import Progress
 from gameday.faults.base import FaultError
 from gameday.faults.budgets import ASK_ANYWAY, Budgets
 from gameday.ledger.operations import Evict
-from gameday.platform.errors import ApiError
+from gameday.platform.errors import ApiError, Unreachable
 from gameday.platform.objects import Object, Ref
 from gameday.platform.resources import PODS
 
@@ -76,6 +76,8 @@ class Evictor:
                     await self._ledger.make(entry)
                 self._blocked.pop(uid, None)
                 return
+            except Unreachable:  # an eviction names the pod's UID, so it may be asked for again
+                await asyncio.sleep(0.2)
             except ApiError as error:
                 if error.status not in _AGAIN:
                     raise

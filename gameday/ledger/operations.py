@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from gameday.platform.chaos_mesh import complaints
 from gameday.platform.complaints import warnings_about
-from gameday.platform.errors import ApiError
+from gameday.platform.errors import ApiError, Unreachable
 from gameday.platform.objects import Object, Ref
 
 if TYPE_CHECKING:
@@ -164,15 +164,20 @@ class Patch:
 
     async def make(self, kube: Kube) -> None:
         """Write `after` where the object still holds `before`; raises Refused where it does not."""
+        lost = False  # whether an answer of ours was lost, so that the change may be ours already
         for _ in range(ATTEMPTS):
             obj = await kube.get(self.ref)
+            if lost and all(_same(e.read(obj), e.after) for e in self.edits):
+                return
             changed = [e for e in self.edits if not _same(e.read(obj), e.before)]
             if changed:
-                raise Refused(
-                    f"{self.ref}: {changed[0]} was planned, but now it is {_text(changed[0].read(obj))}"
-                )
-            if await self._write(kube, obj, [e.write(obj, e.after) for e in self.edits]):
-                return
+                now = _text(changed[0].read(obj))
+                raise Refused(f"{self.ref}: {changed[0]} was planned, but now it is {now}")
+            try:
+                if await self._write(kube, obj, [e.write(obj, e.after) for e in self.edits]):
+                    return
+            except Unreachable:
+                lost = True
         raise Refused(f"{self.ref}: it kept changing while it was patched ({ATTEMPTS} attempts)")
 
     async def undo(self, kube: Kube) -> Undone:
