@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from gameday.events import Preflight
 from gameday.experiment import registry
 from gameday.experiment.model import Check, Experiment
-from gameday.ledger.lease import expired
-from gameday.ledger.operations import RUN_LABEL
-from gameday.ledger.store import NAMESPACE, records
+from gameday.ledger.recovery import in_force
+from gameday.ledger.store import NAMESPACE
 from gameday.platform.errors import PlatformError
 from gameday.platform.objects import Ref
-from gameday.platform.resources import LEASES, NODES
+from gameday.platform.resources import NODES
 from gameday.platform.world import World
 from gameday.safety.blast import count, measure, total
 from gameday.safety.plan import Plan
@@ -175,20 +174,13 @@ async def _alerts(case: Case) -> Findings:
 
 async def _other_runs(case: Case) -> Findings:
     found: Findings = []
-    leases = {lease["metadata"]["labels"].get(RUN_LABEL): lease for lease in await _listed(case.world)}
-    for record in await records(case.world.kube):
-        run = record["metadata"]["labels"][RUN_LABEL]
-        lease = leases.get(run)
-        if lease is not None and not expired(lease):
-            text, hint = "is in force in this cluster", f"wait, or: gameday abort {run}"
+    for other in await in_force(case.world.kube):
+        if other.alive:
+            text, hint = "is in force in this cluster", f"wait, or: gameday abort {other.run}"
         else:
-            text, hint = "died and was not restored", f"restore it first: gameday recover --run {run}"
-        found.append(_refused("other runs", f"run {run} {text}", hint))
+            text, hint = "died and was not restored", f"restore it first: gameday recover --run {other.run}"
+        found.append(_refused("other runs", f"run {other.run} {text}", hint))
     return found or [_ok("other runs", "none in force")]
-
-
-async def _listed(world: World) -> list[dict[str, dict[str, dict[str, str]]]]:
-    return await world.kube.list(LEASES, NAMESPACE, labels=RUN_LABEL)
 
 
 _CHECKS: tuple[_Check, ...] = (
