@@ -21,7 +21,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent
 INPUTS = ("go.mod", "go.sum", "main.go")
-PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl")
 BINARY = "controlplane"
 VERSION_PACKAGE = "k8s.io/component-base/version"
 
