@@ -7,7 +7,7 @@ the run can undo it from the record alone.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -76,41 +76,58 @@ class Edit:
     """One field of an object: `before` and `after`, where None means that it is not there.
 
     `path` names the field. A list that Kubernetes treats as a map (taints, say) is edited by item:
-    `item` holds the keys that tell its items apart, and before and after are whole items.
+    `item` holds the fields that tell its items apart, and before and after are whole items; with `inside`,
+    they are the field of that path inside the item (a container's limit), which must be there.
     """
 
     path: tuple[str, ...]
     after: Any
     before: Any = None
-    item: tuple[tuple[str, str], ...] = ()
+    item: tuple[tuple[str, Any], ...] = ()
+    inside: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The field in words, as spec.containers[name=server].resources.limits.cpu."""
+        keys = "[" + ",".join(f"{k}={v}" for k, v in self.item) + "]" if self.item else ""
+        return ".".join([".".join(self.path) + keys, *self.inside])
 
     def __str__(self) -> str:
-        keys = "[" + ",".join(f"{k}={v}" for k, v in self.item) + "]" if self.item else ""
-        return f"{'.'.join(self.path)}{keys}: {_text(self.before)} → {_text(self.after)}"
+        return f"{self.name}: {_text(self.before)} → {_text(self.after)}"
 
     def read(self, obj: Object) -> Any:
         """The field as it is now."""
-        value: Any = obj
-        for part in self.path:
-            value = value.get(part) if isinstance(value, dict) else None
+        value = _at(obj, self.path)
         if not self.item:
             return value
-        return next((i for i in value or () if self._matches(i)), None)
+        return _at(next((i for i in value or () if self._matches(i)), None), self.inside)
 
     def write(self, obj: Object, value: Any) -> Object:
         """The JSON patch operation that sets the field to a value (None removes it)."""
-        pointer = "/" + "/".join(p.replace("~", "~0").replace("/", "~1") for p in self.path)
         if not self.item:
-            if value is None:
-                return {"op": "remove", "path": pointer}
-            return {"op": "add", "path": pointer, "value": value}
-        items = Edit(self.path, None).read(obj) or []
+            return _set(self.path, value)
+        items = _at(obj, self.path) or []
+        if self.inside:
+            index = next((str(n) for n, i in enumerate(items) if self._matches(i)), "-")
+            return _set((*self.path, index, *self.inside), value)
         others = [i for i in items if not self._matches(i)]
-        whole = others if value is None else [*others, value]
-        return {"op": "add", "path": pointer, "value": whole} if whole else {"op": "remove", "path": pointer}
+        return _set(self.path, (others if value is None else [*others, value]) or None)
 
     def _matches(self, item: Object) -> bool:
         return all(item.get(k) == v for k, v in self.item)
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _set(path: tuple[str, ...], value: Any) -> Object:
+    pointer = "/" + "/".join(p.replace("~", "~0").replace("/", "~1") for p in path)
+    return (
+        {"op": "remove", "path": pointer} if value is None else {"op": "add", "path": pointer, "value": value}
+    )
 
 
 def _text(value: Any) -> str:
@@ -128,20 +145,24 @@ def _absent(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Patch:
-    """Set fields of an object; undo puts back those that still hold what we wrote."""
+    """Set fields of an object; undo puts back those that still hold what we wrote.
+
+    `subresource` is the one that takes the change, as `resize` does a running pod's resources.
+    """
 
     kind: ClassVar[str] = "patch"
     ref: Ref
     edits: tuple[Edit, ...]
+    subresource: str = ""
 
     @classmethod
-    async def of(cls, kube: Kube, ref: Ref, *edits: Edit) -> Patch | None:
+    async def of(cls, kube: Kube, ref: Ref, *edits: Edit, subresource: str = "") -> Patch | None:
         """The patch, with `before` read from the cluster; None when everything is so already."""
         obj = await kube.get(ref)
         ref = Ref(ref.api_version, ref.kind, ref.name, ref.namespace, obj["metadata"]["uid"])
-        read = [Edit(e.path, e.after, e.read(obj), e.item) for e in edits]
+        read = [replace(e, before=e.read(obj)) for e in edits]
         ours = tuple(e for e in read if not _same(e.before, e.after))
-        return cls(ref, ours) if ours else None
+        return cls(ref, ours, subresource) if ours else None
 
     @property
     def summary(self) -> str:
@@ -150,17 +171,25 @@ class Patch:
     def to_data(self) -> dict[str, Any]:
         edits = [
             {"path": list(e.path), "before": e.before, "after": e.after, "item": dict(e.item)}
+            | ({"inside": list(e.inside)} if e.inside else {})
             for e in self.edits
         ]
-        return {"op": self.kind, "ref": self.ref.to_data(), "edits": edits}
+        data = {"op": self.kind, "ref": self.ref.to_data(), "edits": edits}
+        return data | ({"subresource": self.subresource} if self.subresource else {})
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Patch:
         edits = tuple(
-            Edit(tuple(e["path"]), e["after"], e["before"], tuple(sorted((e.get("item") or {}).items())))
+            Edit(
+                tuple(e["path"]),
+                e["after"],
+                e["before"],
+                tuple(sorted((e.get("item") or {}).items())),
+                tuple(e.get("inside") or ()),
+            )
             for e in data["edits"]
         )
-        return cls(Ref.from_data(data["ref"]), edits)
+        return cls(Ref.from_data(data["ref"]), edits, data.get("subresource", ""))
 
     async def make(self, kube: Kube) -> None:
         """Write `after` where the object still holds `before`; raises Refused where it does not."""
@@ -203,9 +232,7 @@ class Patch:
         foreign = [e for e in self.edits if e not in restored and not _same(e.read(obj), e.before)]
         if foreign:
             now = _text(foreign[0].read(obj))
-            return Undone(
-                "kept", f"{'.'.join(foreign[0].path)} was changed to {now} by someone else, and left so"
-            )
+            return Undone("kept", f"{foreign[0].name} was changed to {now} by someone else, and left so")
         return RESTORED
 
     async def _write(self, kube: Kube, obj: Object, body: list[Object]) -> bool:
@@ -216,7 +243,7 @@ class Patch:
             "value": obj["metadata"]["resourceVersion"],
         }
         try:
-            await kube.patch(self.ref, [test, *body])
+            await kube.patch(self.ref, [test, *body], subresource=self.subresource)
         except ApiError as error:
             # A failed `test` is a bare 422; one with causes says that the object would be invalid.
             if error.status == 409 or (error.status == 422 and not error.details.get("causes")):
