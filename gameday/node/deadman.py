@@ -1,0 +1,150 @@
+"""The dead-man's switch: when a change on a node has to end, whoever is still there to say so.
+
+It asks the API server, with an account that may read the run's Lease and the program's own pod and nothing
+else. All times are the node's monotonic clock, in seconds: no two machines have to agree on the time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gameday.node.task import Task
+
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+ASK_EVERY = 1.0
+ANSWER_WITHIN = 4.0
+
+
+class Gone(Exception):
+    """The API server answered that there is no such object."""
+
+
+class Api:
+    """Reads objects with the pod's own account. Raises OSError (no usable answer) or Gone."""
+
+    def __init__(self, server: str = "", account: str = ACCOUNT) -> None:
+        self.server = server.rstrip("/") or in_cluster()
+        self._account = Path(account)
+        certificate = self._account / "ca.crt"
+        self._tls = ssl.create_default_context(cafile=str(certificate)) if certificate.exists() else None
+
+    def get(self, path: str) -> dict[str, Any]:
+        request = urllib.request.Request(self.server + path, headers={"Accept": "application/json"})
+        token = self._account / "token"
+        if token.exists():  # read each time: it is replaced before it expires
+            request.add_header("Authorization", f"Bearer {token.read_text().strip()}")
+        opener = urllib.request.build_opener(  # no proxy: the environment's is none of the cluster's
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self._tls)
+        )
+        try:
+            with opener.open(request, timeout=ANSWER_WITHIN) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                raise Gone(path) from None
+            raise
+        except ValueError as error:
+            raise OSError(f"no JSON: {error}") from None
+
+
+def in_cluster() -> str:
+    """The API server's URL as the kubelet tells every container."""
+    host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+    port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+class DeadMan:
+    """Says why to stop, as soon as there is a reason. `watch` asks the API server until `close`."""
+
+    def __init__(self, task: Task, api: Api, clock: Callable[[], float] = time.monotonic) -> None:
+        self._task, self._api, self._clock = task, api, clock
+        self._stop = threading.Event()
+        self._closed = threading.Event()
+        self._why = ""
+        self._deadline = float("inf")
+        self._answered = clock()
+        self._failure = ""
+        self._renewed: object = None
+        self._stale = 0.0  # seconds of the Lease not being renewed, as far as we were told
+
+    def begin(self) -> None:
+        """The change is about to be made: from now on its time runs."""
+        self._deadline = self._clock() + self._task.seconds
+
+    def tell(self, why: str) -> None:
+        """Stop now. The first reason is the one that counts; also called from a signal's handler."""
+        self._why = self._why or why
+        self._stop.set()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not beyond a reason to stop."""
+        self._stop.wait(min(seconds, max(0.0, self._deadline - self._clock())))
+
+    @property
+    def why(self) -> str:
+        """The reason to stop; "" while there is none."""
+        if not self._why and self._clock() >= self._deadline:
+            self.tell(f"its {self._task.seconds:g} s are over")
+        silent = self._clock() - self._answered
+        if not self._why and silent > self._task.patience:
+            self.tell(f"the API server did not answer for {silent:.0f} s ({self._failure or 'no answer'})")
+        return self._why
+
+    def watch(self) -> None:
+        """Ask in a thread of its own: an answer that does not come must not keep the program from acting."""
+        threading.Thread(target=self._watch, name="dead-man's switch", daemon=True).start()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while not self._closed.is_set():
+            self.ask()
+            self._closed.wait(ASK_EVERY)
+
+    def ask(self) -> str:
+        """Ask once; what went wrong, or ""."""
+        try:
+            lease = self._get("/apis/coordination.k8s.io/v1", "leases", self._task.lease)
+            pod = self._get("/api/v1", "pods", self._task.pod)
+        except (OSError, ValueError) as error:
+            self._failure = f"{self._api.server}: {getattr(error, 'reason', None) or error}"
+            return self._failure
+        self._judge(lease, pod)
+        return ""
+
+    def _get(self, group: str, plural: str, name: tuple[str, str]) -> dict[str, Any] | None:
+        try:
+            return self._api.get(f"{group}/namespaces/{name[0]}/{plural}/{name[1]}")
+        except Gone:
+            return None
+
+    def _judge(self, lease: dict[str, Any] | None, pod: dict[str, Any] | None) -> None:
+        now = self._clock()
+        # While there was no answer nobody can say whether the Lease was renewed: such a gap counts little.
+        gap = min(now - self._answered, 2 * ASK_EVERY)
+        self._answered, self._failure = now, ""
+        if pod is None:
+            self.tell("the program's pod is gone from the API")
+        elif pod["metadata"].get("deletionTimestamp"):
+            self.tell("the program's pod is being deleted")
+        if lease is None:
+            self.tell("the run's Lease is gone")
+            return
+        renewed = lease["spec"].get("renewTime")
+        self._stale = self._stale + gap if renewed == self._renewed else 0.0
+        self._renewed = renewed
+        duration = float(lease["spec"].get("leaseDurationSeconds") or 30)
+        if self._stale > duration:
+            self.tell(f"the run's Lease was not renewed for {duration:g} s: whoever runs it is gone")

@@ -1,0 +1,42 @@
+"""What the program is told to do: one JSON file beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PATIENCE = 15.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One action on one node. Times are in seconds.
+
+    `mode`: run makes the change and takes it back; check only asks what speaks against it; revert takes
+    back what an earlier program of this `id` left, if anything.
+    `seconds` is the longest that the change may be in force, `patience` how long the API server may be silent
+    meanwhile. `lease` and `pod` are [namespace, name] of the run's Lease and of the program's own pod.
+    `api_server` is its URL; "" finds it as every pod does.
+    """
+
+    id: str
+    action: str
+    options: dict[str, Any] = field(default_factory=dict)
+    mode: str = "run"
+    seconds: float = 60.0
+    patience: float = PATIENCE
+    lease: tuple[str, str] = ("", "")
+    pod: tuple[str, str] = ("", "")
+    api_server: str = ""
+
+    def to_data(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Task:
+        return cls(**{**data, "lease": tuple(data["lease"]), "pod": tuple(data["pod"])})
+
+    @classmethod
+    def read(cls, text: str) -> Task:
+        return cls.from_data(json.loads(text))
