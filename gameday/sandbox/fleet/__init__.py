@@ -15,6 +15,7 @@ from gameday.platform.objects import Object
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.fleet.argocd import Applications
 from gameday.sandbox.fleet.chaos import ChaosMesh
+from gameday.sandbox.fleet.gpu_operator import DevicePlugins
 from gameday.sandbox.fleet.kubelet import Kubelets
 from gameday.sandbox.fleet.nodes import Heartbeats, node_objects
 from gameday.sandbox.fleet.workloads import Meter
@@ -24,6 +25,7 @@ from gameday.sandbox.recorder import Recorder
 FOLLOWED = {
     "Node": "v1",
     "Pod": "v1",
+    "ConfigMap": "v1",
     "Deployment": "apps/v1",
     "Job": "batch/v1",
     "PodDisruptionBudget": "policy/v1",
@@ -86,7 +88,8 @@ class Fleet:
             group.create_task(self.kubelets.run())
             group.create_task(self.heartbeats.run())
             group.create_task(self.chaos.run())
-            group.create_task(Applications(self.cache).run())
+            group.create_task(Applications(self.cache, self.recorder).run())
+            group.create_task(DevicePlugins(self.cache).run())
 
 
 async def create_all(kube: Kube, objects: list[Object]) -> None:

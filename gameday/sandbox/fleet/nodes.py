@@ -70,6 +70,7 @@ def _node(name: str, number: int, gpus: int) -> Object:
             "nvidia.com/gpu.present": "true",
             "nvidia.com/gpu.count": str(gpus),
             "nvidia.com/gpu.product": MODEL,
+            "nvidia.com/gpu.deploy.device-plugin": "true",
         }
         resources |= {"nvidia.com/gpu": str(gpus), "openshift.io/mlnx_rdma": str(gpus)}
     stamp = now()
