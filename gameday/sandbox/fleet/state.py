@@ -8,13 +8,14 @@ from typing import Any
 from gameday.experiment.quantity import parse_duration
 from gameday.platform.objects import Object, is_ready
 from gameday.sandbox.cache import Cache
-from gameday.sandbox.facts import deleting, labels_of
+from gameday.sandbox.facts import annotations_of, deleting, labels_of
 from gameday.sandbox.fleet.chaos.experiments import injected
 from gameday.sandbox.fleet.model import Cluster, Replica
 
 INFERENCE = ("inference", "inference")  # namespace and app label
 TRAINER = ("training", "trainer")
 QUEUE = ("platform", "job-queue-controller")
+ANSWERS_AFTER = "sandbox.gameday.dev/answers-after"
 _WITH_EFFECT = ("NetworkChaos", "StressChaos", "HTTPChaos", "IOChaos")
 
 
@@ -48,7 +49,9 @@ def serves(pod: Object, lives: Callable[[str], bool]) -> bool:
 
 def _replica(pod: Object, effects: dict[str, dict[str, Any]], lives: Callable[[str], bool]) -> Replica:
     name = pod["metadata"]["name"]
-    effect = effects.get(f"{pod['metadata']['namespace']}/{name}", {})
+    effect = dict(effects.get(f"{pod['metadata']['namespace']}/{name}", {}))
+    if slow := annotations_of(pod).get(ANSWERS_AFTER):  # a revision of the program that is slower
+        effect["delay"] = effect.get("delay", 0.0) + parse_duration(slow)
     ready = is_ready(pod) and not deleting(pod)
     return Replica(name, pod["spec"]["nodeName"], ready, serves(pod, lives), **effect)
 
