@@ -14,7 +14,8 @@ from gameday.platform.errors import ApiError, Unreachable
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
 from gameday.platform.resources import NODES
-from tests.controlplane.launch import CONTEXT, ControlPlane, control_plane
+from tests.controlplane.credentials import CONTEXT
+from tests.controlplane.launch import ControlPlane, control_plane
 from tests.support import platforms, snapshot
 from tests.support.polling import until
 from tests.support.proxy import ApiProxy

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import json
-import secrets
 import shutil
 import signal
 import socket
@@ -21,16 +19,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.controlplane import build
+from tests.controlplane.credentials import CONTEXT, User, make_rsa_key, write_kubeconfig, write_tokens
 from tests.support.children import Child, ChildFailed
 
-CONTEXT = "gameday-cluster"
+LOOPBACK = "127.0.0.1"
 READY_WITHIN = 120.0
 # Client limits of the controllers: Kubernetes' defaults (20 and 50 a second) are made for shared clusters.
 CLIENT_RATE = ("--kube-api-qps=2000", "--kube-api-burst=4000", "--leader-elect=false", "--secure-port=0")
@@ -40,21 +39,35 @@ CLIENT_RATE = ("--kube-api-qps=2000", "--kube-api-burst=4000", "--leader-elect=f
 LEAN = {"GOGC": "400"}
 
 
+@dataclass(frozen=True)
+class Where:
+    """The network's part of a control plane that differs when a real node belongs to it."""
+
+    address: str = LOOPBACK
+    port: int = 0  # 0: any that is free
+    services: str = "10.96.0.0/16"
+    # Simulated kubelets share two busy cores with the tests: a late heartbeat is not a lost node.
+    node_grace_seconds: int = 120
+
+
 @dataclass
 class ControlPlane:
-    """etcd, API server, controller manager and scheduler; no kubelet: others simulate nodes."""
+    """etcd, API server, controller manager and scheduler; no kubelet: others simulate nodes, or are one."""
 
     directory: Path
     programs: Path
-    etcd_port: int
-    api_port: int
-    token: str = field(default_factory=lambda: secrets.token_hex(16))
-    restricted_token: str = field(default_factory=lambda: secrets.token_hex(16))
+    where: Where = Where()
+    nodes: list[User] = field(default_factory=list)
+    admin: User = field(default_factory=lambda: User("admin", "system:masters"))
     _children: dict[str, Child] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.etcd_port = _free_port()
+        self.api_port = self.where.port or _free_port()
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self.api_port}"
+        return f"https://{self.where.address}:{self.api_port}"
 
     @property
     def kubeconfig(self) -> Path:
@@ -95,7 +108,7 @@ class ControlPlane:
         self._spawn("kube-controller-manager", self._controller_manager_flags())
         self._spawn("kube-scheduler", self._scheduler_flags())
         # The controller manager makes it; without it no pod is admitted.
-        await self._until(self._default_service_account_exists, "the service account `default` exists")
+        await self.until(self._default_service_account_exists, "the service account `default` exists")
 
     def stop_apiserver(self) -> None:
         """Kill it as `kill -9` would; etcd keeps the objects."""
@@ -104,7 +117,7 @@ class ControlPlane:
     async def start_apiserver(self) -> None:
         """Start it on its port and wait until it is ready."""
         self._spawn("kube-apiserver", self._apiserver_flags())
-        await self._until(self._ready, "the API server answers /readyz")
+        await self.until(self._ready, "the API server answers /readyz")
 
     def stop(self) -> None:
         """Everything at once and without grace: the data is thrown away with it."""
@@ -125,10 +138,9 @@ class ControlPlane:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # tokens and keys lie in it
         key = self.directory / "service-account.key"
         if not key.exists():
-            _make_rsa_key(key)
-        (self.directory / "tokens.csv").write_text(
-            f'{self.token},admin,admin,"system:masters"\n{self.restricted_token},restricted,restricted\n'
-        )
+            make_rsa_key(key)
+        self._restricted = User("restricted", kubeconfig=self.restricted_kubeconfig.name)
+        write_tokens(self.directory / "tokens.csv", [self.admin, self._restricted, *self.nodes])
 
     def _etcd_flags(self) -> list[str]:
         client = f"http://127.0.0.1:{self.etcd_port}"
@@ -149,8 +161,8 @@ class ControlPlane:
         return [
             f"--etcd-servers=http://127.0.0.1:{self.etcd_port}",
             f"--secure-port={self.api_port}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self.where.address}",
+            f"--advertise-address={self.where.address}",
             # A loopback address is no valid Endpoint, and nothing here asks for the service `kubernetes`.
             "--endpoint-reconciler-type=none",
             f"--cert-dir={self.directory}",
@@ -159,8 +171,10 @@ class ControlPlane:
             f"--service-account-signing-key-file={key}",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
-            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--service-cluster-ip-range={self.where.services}",
             "--allow-privileged=true",
+            # No name server here knows a node.
+            "--kubelet-preferred-address-types=InternalIP,Hostname",
         ]
 
     def _controller_manager_flags(self) -> list[str]:
@@ -168,8 +182,7 @@ class ControlPlane:
             f"--kubeconfig={self.kubeconfig}",
             f"--service-account-private-key-file={self.directory / 'service-account.key'}",
             f"--root-ca-file={self.directory / 'apiserver.crt'}",
-            # Simulated kubelets share two busy cores with the tests: a late heartbeat is not a lost node.
-            "--node-monitor-grace-period=120s",
+            f"--node-monitor-grace-period={self.where.node_grace_seconds}s",
             *CLIENT_RATE,
         ]
 
@@ -178,32 +191,30 @@ class ControlPlane:
 
     def _write_kubeconfigs(self) -> None:
         certificate = (self.directory / "apiserver.crt").read_bytes()
-        for path, user, token in (
-            (self.kubeconfig, "admin", self.token),
-            (self.restricted_kubeconfig, "restricted", self.restricted_token),
-            (self.unauthorized_kubeconfig, "nobody", "not-a-token"),
-        ):
-            path.write_text(json.dumps(_kubeconfig(self.url, certificate, user, token), indent=2))
-            path.chmod(0o600)
+        unknown = User("nobody", kubeconfig=self.unauthorized_kubeconfig.name)
+        for user in (self.admin, self._restricted, unknown, *self.nodes):
+            write_kubeconfig(self.directory / user.kubeconfig, self.url, certificate, user)
 
-    async def _until(self, holds: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + READY_WITHIN
+    async def until(self, holds: Callable[[], object], what: str, within: float = READY_WITHIN) -> None:
+        deadline = time.monotonic() + within
         while not await asyncio.to_thread(holds):
             self.check()
             if time.monotonic() > deadline:
                 logs = "\n".join(child.last_lines() for child in self._children.values())
-                raise ChildFailed(f"waited {READY_WITHIN:.0f} s, but not yet: {what}\n{logs}")
+                raise ChildFailed(f"waited {within:.0f} s, but not yet: {what}\n{logs}")
             await asyncio.sleep(0.05)
 
     def _ready(self) -> bool:
-        return self._get("/readyz") == b"ok"
+        return self.get("/readyz") == b"ok"
 
     def _default_service_account_exists(self) -> bool:
-        return self._get("/api/v1/namespaces/default/serviceaccounts/default") is not None
+        return self.get("/api/v1/namespaces/default/serviceaccounts/default") is not None
 
-    def _get(self, path: str) -> bytes | None:
+    def get(self, path: str) -> bytes | None:
         """The answer's body; None while the server is not there or says no."""
-        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})
+        request = urllib.request.Request(
+            self.url + path, headers={"Authorization": f"Bearer {self.admin.token}"}
+        )
         try:
             certificates = ssl.create_default_context(cafile=str(self.directory / "apiserver.crt"))
             with urllib.request.urlopen(request, timeout=5, context=certificates) as answer:
@@ -214,10 +225,12 @@ class ControlPlane:
 
 
 @asynccontextmanager
-async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
+async def control_plane(
+    directory: Path, where: Where = Where(), nodes: Iterable[User] = ()
+) -> AsyncIterator[ControlPlane]:
     """A control plane of its own, gone when the block ends; its logs stay in `directory`."""
     programs = await asyncio.to_thread(build.build)
-    plane = ControlPlane(directory.resolve(), programs, etcd_port=_free_port(), api_port=_free_port())
+    plane = ControlPlane(directory.resolve(), programs, where, list(nodes))
     try:
         await plane.start()
         yield plane
@@ -227,28 +240,9 @@ async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _make_rsa_key(path: Path) -> None:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        raise ChildFailed("openssl is not installed: it makes the key that signs service account tokens")
-    subprocess.run([openssl, "genrsa", "-out", str(path), "2048"], check=True, capture_output=True)
-
-
-def _kubeconfig(url: str, certificate: bytes, user: str, token: str) -> dict[str, Any]:
-    cluster = {"server": url, "certificate-authority-data": base64.b64encode(certificate).decode()}
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": CONTEXT, "cluster": cluster}],
-        "users": [{"name": user, "user": {"token": token}}],
-        "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": user}}],
-        "current-context": CONTEXT,
-    }
 
 
 def apply_crds(plane: ControlPlane) -> None:
@@ -264,20 +258,25 @@ def apply_crds(plane: ControlPlane) -> None:
             raise ChildFailed(f"could not apply the CRDs in {folder}: {done.stderr.strip()}")
 
 
+async def serve(plane: ControlPlane, **more: Any) -> None:
+    """Tell what there is in one JSON line, then obey signals until one says to stop."""
+    print(json.dumps(plane.describe() | more), flush=True)
+    asked: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(number, asked.put_nowait, number)
+    while (number := await asked.get()) in (signal.SIGUSR1, signal.SIGUSR2):
+        if number == signal.SIGUSR1:
+            plane.stop_apiserver()
+        else:
+            await plane.start_apiserver()
+
+
 async def _serve(directory: Path, *, crds: bool) -> None:
     async with control_plane(directory) as plane:
         if crds:
             await asyncio.to_thread(apply_crds, plane)
-        print(json.dumps(plane.describe()), flush=True)
-        asked: asyncio.Queue[signal.Signals] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-            loop.add_signal_handler(number, asked.put_nowait, number)
-        while (number := await asked.get()) in (signal.SIGUSR1, signal.SIGUSR2):
-            if number == signal.SIGUSR1:
-                plane.stop_apiserver()
-            else:
-                await plane.start_apiserver()
+        await serve(plane)
 
 
 def main() -> int:
