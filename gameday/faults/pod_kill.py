@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from gameday.experiment.model import DNSLabel, LabelSelector, Pick, Spec
-from gameday.experiment.values import picked
 from gameday.faults.base import Evidence, FaultPlan, PlanError
-from gameday.faults.pods import check_namespaces, pod_victim, running_pods
+from gameday.faults.pods import pick_pods, pod_victim, pods_now
 from gameday.ledger.operations import Delete
 from gameday.platform.objects import controller
 
@@ -38,14 +37,10 @@ class PodKill:
     example: ClassVar[str] = "podKill: {selector: app=trainer, namespace: training, pick: 1, grace: 0}"
 
     async def plan(self, spec: Any, world: World) -> FaultPlan:
-        check_namespaces([spec.namespace], world)
-        pods = await running_pods(spec.namespace, spec.selector, world)
-        if not pods:
-            raise PlanError(f"no running pod matches {spec.selector} in namespace {spec.namespace}")
-        orphans = [p["metadata"]["name"] for p in pods if controller(p) is None]
+        chosen = await pick_pods(spec, world)
+        orphans = [p["metadata"]["name"] for p in chosen if controller(p) is None]
         if orphans:
             raise PlanError(f"pod {', '.join(orphans)} has no controller: nothing would make it again")
-        chosen = world.sample(pods, picked(spec.pick, len(pods)))
         names = [f"{spec.namespace}/{p['metadata']['name']}" for p in chosen]
         return FaultPlan(
             spec,
@@ -57,13 +52,7 @@ class PodKill:
 
     async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
         """Kills the pods that were approved; for those replaced since, as many of their successors."""
-        pods = await running_pods(plan.spec.namespace, plan.spec.selector, world)
-        uids = {v.ref.uid for v in plan.victims}
-        chosen = [p for p in pods if p["metadata"]["uid"] in uids]
-        others = [p for p in pods if p["metadata"]["uid"] not in uids]
-        chosen += world.sample(others, len(plan.victims) - len(chosen))
-        victims = [pod_victim(p) for p in chosen]
-        world.admit(victims)
+        victims = [pod_victim(p) for p in await pods_now(plan, world)]
         plan.data["killed"] = [v.ref.to_data() for v in victims]
         await ledger.perform(Delete(v.ref, plan.spec.grace) for v in victims)
 

@@ -414,6 +414,20 @@ class Kube:
         """Have the server validate a creation, with its schema and webhooks, and keep nothing."""
         return await self._post(obj, {"dryRun": "All"})
 
+    async def dry_patch(self, ref: Ref, body: Any, *, subresource: str = "") -> Object:
+        """Have the server validate a JSON patch, with its schema and webhooks, and keep nothing."""
+        return await self._patch(ref, body, "json", subresource, {"dryRun": "All"})
+
+    async def _patch(
+        self, ref: Ref, body: Any, kind: str, subresource: str, options: Mapping[str, str]
+    ) -> Object:
+        query = {"fieldManager": self.manager, **options}
+        path = await self._path(ref, subresource)
+        patched: Object = await self._json(
+            "PATCH", path, verb="patch", what=str(ref), query=query, body=body, content_type=PATCH_TYPES[kind]
+        )
+        return patched
+
     async def _post(self, obj: Object, options: Mapping[str, str]) -> Object:
         ref = Ref.of(obj)
         resource = await self.resource(ref.api_version, ref.kind)
@@ -430,14 +444,7 @@ class Kube:
 
     async def patch(self, ref: Ref, body: Any, kind: str = "json", *, subresource: str = "") -> Object:
         """Patch an object; `kind` is json, merge, strategic or apply."""
-        query: dict[str, Any] = {"fieldManager": self.manager} | (
-            {"force": "true"} if kind == "apply" else {}
-        )
-        path = await self._path(ref, subresource)
-        patched: Object = await self._json(
-            "PATCH", path, verb="patch", what=str(ref), query=query, body=body, content_type=PATCH_TYPES[kind]
-        )
-        return patched
+        return await self._patch(ref, body, kind, subresource, {"force": "true"} if kind == "apply" else {})
 
     async def delete(self, ref: Ref, *, grace: int | None = None, propagation: str = "Background") -> bool:
         """Delete an object, by UID where the reference has one; False when it is already gone or another."""

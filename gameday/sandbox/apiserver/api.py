@@ -81,7 +81,7 @@ class Api:
             if request.verb != "create":
                 raise method_not_allowed()
             return Answer(201, self._access.review(request.resource, request.user, _object(request)))
-        if request.subresource and request.subresource != "status":
+        if request.subresource and request.subresource not in ("status", "resize"):
             return self._subresource(request)
         match request.verb:
             case "get":

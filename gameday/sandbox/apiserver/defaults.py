@@ -61,10 +61,10 @@ def _pod(obj: Json) -> None:
             )
     status = obj.setdefault("status", {})
     status.setdefault("phase", "Pending")
-    status.setdefault("qosClass", _quality(spec))
+    status.setdefault("qosClass", quality(spec))
 
 
-def _quality(spec: Json) -> str:
+def quality(spec: Json) -> str:
     """The quality-of-service class, from cpu and memory."""
     wanted: list[tuple[Json, Json]] = []
     for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gameday.sandbox.apiserver import crds, ownership, rules, schema, versions
+from gameday.sandbox.apiserver import crds, ownership, quotas, rules, schema, versions
 from gameday.sandbox.apiserver.resources import Catalogue, Resource
 from gameday.sandbox.apiserver.status import already_exists, conflict, forbidden, invalid, not_found
 from gameday.sandbox.apiserver.store import Store, Stored, Where
@@ -71,6 +71,8 @@ class Objects:
             crds.accept(resource, obj)
         if self.store.get(resource.collection, namespace, name):
             raise already_exists(resource, name)
+        if resource.collection == PODS:
+            quotas.admit(self.store, resource, obj)
         obj = versions.stored(resource, self._storage(resource), obj)
         if how.dry_run:
             return Stored(obj, self.store.version)

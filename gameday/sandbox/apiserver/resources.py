@@ -66,7 +66,7 @@ v1 namespaces Namespace c status,finalize ns
 v1 nodes Node c status no
 v1 persistentvolumeclaims PersistentVolumeClaim n status pvc
 v1 persistentvolumes PersistentVolume c status pv
-v1 pods Pod n status,eviction,binding,log po
+v1 pods Pod n status,resize,eviction,binding,log po
 v1 replicationcontrollers ReplicationController n status,scale rc
 v1 resourcequotas ResourceQuota n status quota
 v1 secrets Secret n - -

@@ -8,6 +8,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+from gameday.sandbox.apiserver import resize
 from gameday.sandbox.apiserver.defaults import fill_in
 from gameday.sandbox.apiserver.resources import Resource
 from gameday.sandbox.apiserver.status import Cause, bad_request, conflict, invalid, modified
@@ -197,6 +198,9 @@ def prepare_update(resource: Resource, old: Json, new: Json, subresource: str = 
     metadata, before = new["metadata"], old["metadata"]
     if subresource == "status":
         _only_status(resource, old, new)
+        metadata = new["metadata"]
+    elif subresource == "resize":
+        resize.keep_to_resources(resource, old, new)
         metadata = new["metadata"]
     elif resource.has_status:
         _keep(new, old, "status")

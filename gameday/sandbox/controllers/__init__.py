@@ -15,6 +15,7 @@ from gameday.sandbox.controllers.deployment import Deployments
 from gameday.sandbox.controllers.job import Jobs
 from gameday.sandbox.controllers.nodes import Nodes
 from gameday.sandbox.controllers.pods import Pods
+from gameday.sandbox.controllers.quota import Quotas
 from gameday.sandbox.controllers.replicaset import ReplicaSets
 from gameday.sandbox.controllers.scheduler import Scheduler
 from gameday.sandbox.recorder import Recorder
@@ -27,6 +28,7 @@ FOLLOWED = {
     "DaemonSet": "apps/v1",
     "Job": "batch/v1",
     "PodDisruptionBudget": "policy/v1",
+    "ResourceQuota": "v1",
 }
 
 
@@ -45,6 +47,7 @@ async def run_controllers(cache: Cache, recorder: Recorder, node_grace: float) -
             DaemonSets(cache, recorder, pods),
             Jobs(cache, recorder, pods),
             Budgets(cache, recorder),
+            Quotas(cache, recorder),
             Nodes(cache, recorder, node_grace),
             Scheduler(cache, recorder),
         ):

@@ -11,6 +11,7 @@ from gameday.platform.errors import ApiError
 from gameday.platform.objects import MIRROR_POD, Object, Ref, is_finished, is_true
 from gameday.sandbox.cache import Cache, Key, key_of
 from gameday.sandbox.facts import annotations_of, deleting, new_condition, now, seconds_of, with_conditions
+from gameday.sandbox.fleet import resizing
 from gameday.sandbox.fleet.nodes import address_of, is_simulated
 from gameday.sandbox.recorder import Recorder
 from gameday.sandbox.work import Work
@@ -114,6 +115,8 @@ class Kubelets:
             await self._run(pod)
         elif any(images[s["name"]] != s.get("image") for s in states if s["name"] in images):
             await self._run(pod, restarted=True)
+        elif resizing.differs(pod):
+            return await self._resize(pod)
         elif not is_true(pod, "Ready") and not _paused(pod):
             left = _left(pod)
             if left > 0:
@@ -144,6 +147,14 @@ class Kubelets:
             "startTime": (pod.get("status") or {}).get("startTime") or now(),
         }
         await self._write(pod, status)
+
+    async def _resize(self, pod: Object) -> float | None:
+        node = self._cache.get("Node", ("", pod["spec"]["nodeName"]))
+        assert node is not None, "only pods of the fleet's nodes come here"
+        status, wait = resizing.step(pod, node, self._cache.pods_on(node["metadata"]["name"]))
+        if status is not None:
+            await self._write(pod, status)
+        return wait
 
     async def _ready(self, pod: Object) -> None:
         states = [s | {"ready": True, "started": True} for s in pod["status"]["containerStatuses"]]
@@ -240,6 +251,7 @@ def _running(container: Object, old: Object | None, ready: bool, restarted: bool
         "restartCount": 0,
         "state": {"running": {"startedAt": now()}},
         "lastState": {},
+        **resizing.reported(container),
     }
     if old:
         state["restartCount"] = old.get("restartCount", 0) + restarted

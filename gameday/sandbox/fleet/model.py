@@ -12,6 +12,7 @@ from dataclasses import dataclass
 DEMAND = 600.0  # inference requests a second, whatever the platform's state
 CAPACITY = 100.0  # that one undisturbed replica can serve
 SERVICE = 0.06  # a request's time on an idle replica
+CORES = 6.0  # that a replica needs for its full capacity
 NEIGHBOUR = 0.04  # how much slower a replica gets by each other one on its node (CPU, PCIe, network)
 LONGEST = 10.0  # a client gives up then
 RETRANSMISSION = 0.2  # Linux' shortest TCP retransmission timeout
@@ -114,6 +115,11 @@ def _serve(replica: Replica, taken: float, utilisation: float, slower: float) ->
             again = min(LONGEST, base + RETRANSMISSION + replica.delay)
             latencies.append((again, rate * late))
     return Serving(taken - lost, lost, tuple(latencies))
+
+
+def throttled(cores: float | None) -> float:
+    """The fraction of its capacity that a replica lacks when it may use that many cores; None: all."""
+    return 0.0 if cores is None else min(0.9, max(0.0, 1 - cores / CORES))
 
 
 def training_rate(workers: Sequence[Replica]) -> float:

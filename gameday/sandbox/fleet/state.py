@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gameday.experiment.quantity import parse_duration
+from gameday.experiment.quantity import parse_duration, parse_quantity
 from gameday.platform.objects import Object, is_ready
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import annotations_of, deleting, labels_of
+from gameday.sandbox.fleet import model
 from gameday.sandbox.fleet.chaos.experiments import injected
 from gameday.sandbox.fleet.model import Cluster, Replica
 
@@ -52,8 +53,17 @@ def _replica(pod: Object, effects: dict[str, dict[str, Any]], lives: Callable[[s
     effect = dict(effects.get(f"{pod['metadata']['namespace']}/{name}", {}))
     if slow := annotations_of(pod).get(ANSWERS_AFTER):  # a revision of the program that is slower
         effect["delay"] = effect.get("delay", 0.0) + parse_duration(slow)
+    if throttled := model.throttled(_cpu_limit(pod)):
+        effect["busy"] = _more(effect, "busy", throttled)
     ready = is_ready(pod) and not deleting(pod)
     return Replica(name, pod["spec"]["nodeName"], ready, serves(pod, lives), **effect)
+
+
+def _cpu_limit(pod: Object) -> float | None:
+    """Cores that the kubelet lets the pod's first container have; None when there is no limit."""
+    states = (pod.get("status") or {}).get("containerStatuses") or [{}]
+    limit = ((states[0].get("resources") or {}).get("limits") or {}).get("cpu")
+    return None if limit is None else parse_quantity(limit)
 
 
 def _effects(cache: Cache) -> dict[str, dict[str, Any]]:
