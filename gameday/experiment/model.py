@@ -49,6 +49,7 @@ __all__ = [
     "LabelSelector",
     "Metadata",
     "NodePick",
+    "NodeProgram",
     "NodeSelector",
     "ObjectName",
     "Pick",
@@ -166,6 +167,30 @@ class NodePick(Spec):
         return picked(self.pick, total)
 
 
+class NodeProgram(Spec):
+    """The short-lived privileged pod in which faults on a node's own hardware and services run."""
+
+    image: Text = Field(
+        "docker.io/library/python:3.13-slim", description="Any image with Python 3.9 or newer."
+    )
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        "IfNotPresent", description="As in any container."
+    )
+    namespace: DNSLabel = Field("gameday", description="Where the pods run; it must admit privileged ones.")
+    tolerations: list[dict[str, Any]] = Field(
+        [{"operator": "Exists"}], description="As in any pod; all taints are tolerated when left out."
+    )
+    api_server: Text | None = Field(
+        None,
+        description="The API server's URL as the nodes reach it; the cluster's own address when left out.",
+    )
+    patience: PositiveDuration = Field(
+        "15s",
+        validate_default=True,
+        description="How long a node does without the API server before it takes its fault back by itself.",
+    )
+
+
 class Target(Spec):
     """The cluster and the part of it that may be touched. Any other cluster is refused."""
 
@@ -174,6 +199,7 @@ class Target(Spec):
     )
     namespaces: list[DNSLabel] = Field([], description="Namespaces whose objects may be touched.")
     nodes: NodeSelector | None = Field(None, description="Nodes that may be touched.")
+    node_program: NodeProgram = NodeProgram()
 
 
 class BlastRadius(Spec):

@@ -397,6 +397,8 @@ _KINDS = {
     "evict": "gameday.ledger.operations:Evict",
     "delete": "gameday.ledger.operations:Delete",
     "activity": "gameday.ledger.activity:Activity",
+    "argocd-rollback": "gameday.ledger.argocd:Rollback",
+    "node-program": "gameday.ledger.node_program:NodeProgram",
 }
 
 

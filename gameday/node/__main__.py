@@ -39,11 +39,12 @@ def message(last: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gameday.node", description="Change this node for a while.")
     parser.add_argument("task", type=Path, help="a JSON file: what to do")
+    parser.add_argument("--mode", choices=("run", "check", "revert"), help="instead of the task's own")
     parser.add_argument("--root", default=ROOT, help="the node's file system")
     parser.add_argument("--account", default=ACCOUNT, help="the folder of the service account's token")
     parser.add_argument("--message", type=Path, default=Path(MESSAGE), help="where the final state goes too")
     options = parser.parse_args()
-    task = Task.read(options.task.read_text())
+    task = Task.read(options.task.read_text(), options.mode)
     switch = DeadMan(task, Api(task.api_server, options.account))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _: switch.tell(f"stopped by {signal.Signals(n).name}"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from gameday.events import Emit, Event
+    from gameday.experiment.model import NodeProgram
     from gameday.platform.kube import Kube
     from gameday.platform.objects import Ref
     from gameday.platform.prometheus import Prometheus
@@ -56,6 +57,7 @@ class World:
     step: str = ""
     sandbox: bool = False  # our own simulated platform: the target's context need not match
     hold: float | None = None  # seconds the step will keep the fault in force; None: not said
+    node_program: NodeProgram | None = None  # how programs run on nodes; None: as by default
     folder: Path = Path()  # where relative paths in the experiment start
     emit: Emit = _ignore
     admit: Callable[[Iterable[Victim]], None] = field(default=_admit_all)  # raises when beyond the plan

@@ -60,6 +60,7 @@ async def connected(loaded: Loaded, options: Options, run: str = "") -> AsyncIte
             sandbox=options.sandbox,
             namespaces=tuple(spec.target.namespaces),
             node_selector=spec.target.nodes.selector if spec.target.nodes else "",
+            node_program=spec.target.node_program,
             folder=loaded.path.parent,
         )
         if options.prometheus is None:

@@ -1,0 +1,293 @@
+"""The operation that runs a program on a node: made by creating its pod, undone by seeing it revert.
+
+The program reverts by itself in any case. The undo's part is to tell it so at once, to read its last words
+from the pod's status, and where those are missing (the pod was deleted by force, the program was killed) to
+send another one, which finds on the node what the first one left, if anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gameday.ledger.node_pod import CONTAINER, GRACE, Settings, helpers, pod
+from gameday.ledger.operations import RUN_LABEL, Create, Undone
+from gameday.node.task import Task
+from gameday.platform.errors import ApiError, Unreachable
+from gameday.platform.objects import Object, Ref, condition, is_finished, is_ready
+from gameday.platform.resources import PODS
+
+if TYPE_CHECKING:
+    from gameday.platform.kube import Kube
+
+END_WITHIN = GRACE + 30.0  # seconds from "stop" to a pod that is gone
+REVERT_WITHIN = 90.0  # for a second program, with its start
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a program: its events so far, and whether they are its last.
+
+    `waiting` says why it does not run yet, `silent` why its log can't be read.
+    """
+
+    events: tuple[dict[str, Any], ...] = ()
+    ended: bool = False
+    waiting: str = ""
+    silent: str = ""
+
+    def event(self, name: str) -> dict[str, Any] | None:
+        """The newest event of that name."""
+        return next((e for e in reversed(self.events) if e.get("event") == name), None)
+
+
+@dataclass
+class NodeProgram:
+    """A program on a node, in a pod, with an account of its own."""
+
+    kind: ClassVar[str] = "node-program"
+    ref: Ref
+    run: str
+    node: str
+    task: Task
+    settings: Settings
+    last: dict[str, Any] | None = field(default=None, compare=False)  # the program's last words, once heard
+
+    @property
+    def summary(self) -> str:
+        return f"{self.task.action} on {self.node}, at most {self.task.seconds:g} s"
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "op": self.kind,
+            "ref": self.ref.to_data(),
+            "run": self.run,
+            "node": self.node,
+            "task": self.task.to_data(),
+            "settings": self.settings.to_data(),
+        }
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> NodeProgram:
+        return cls(
+            Ref.from_data(data["ref"]),
+            data["run"],
+            data["node"],
+            Task.from_data(data["task"]),
+            Settings.from_data(data["settings"]),
+        )
+
+    # -- making --------------------------------------------------------------------------------
+
+    async def make(self, kube: Kube) -> None:
+        """Returns when the pod is created; `report` says how it fares."""
+        await self._create(kube, self.ref, self.task.mode)
+
+    async def _create(self, kube: Kube, ref: Ref, mode: str) -> None:
+        wanted = [Create.of(m, self.run) for m in helpers(self.ref, self.task, self.run)]
+        done = await asyncio.gather(*(self._ensure(kube, c) for c in wanted), return_exceptions=True)
+        for result in done:
+            if isinstance(result, BaseException):
+                raise result
+        body = pod(ref, self.task, self.run, self.node, self.settings, mode)
+        await self._ensure(kube, Create.of(body, self.run))
+
+    async def _ensure(self, kube: Kube, create: Create) -> None:
+        try:
+            await create.make(kube)
+        except ApiError as error:
+            found = await kube.find(create.ref) if error.reason == "AlreadyExists" else None
+            if found is None or not self._ours(found):
+                raise
+
+    async def report(self, kube: Kube) -> Report:
+        """What the pod's status and log tell. Raises PlatformError."""
+        found = await kube.get(self.ref)
+        if last := _last_words(found):
+            return Report((last,), ended=is_finished(found))
+        if is_finished(found):
+            status = found["status"]
+            return Report(ended=True, waiting=f"{status.get('reason', '')}: {status.get('message', '')}")
+        if not _started(found):
+            return Report(waiting=_waiting(found))
+        try:
+            return Report(tuple(_lines(await kube.logs(self.ref, CONTAINER))))
+        except (ApiError, Unreachable) as error:
+            return Report(silent=str(error))
+
+    async def ended(self, kube: Kube, within: float) -> Report:
+        """As `report`, once the program ended; what it said until then, after `within` seconds."""
+        deadline = asyncio.get_running_loop().time() + within
+        while True:
+            report = await self.report(kube)
+            if report.ended or asyncio.get_running_loop().time() > deadline:
+                return report
+            await asyncio.sleep(0.2)
+
+    # -- undoing -------------------------------------------------------------------------------
+
+    async def undo(self, kube: Kube) -> Undone:
+        found = await kube.find(self.ref)
+        if found is not None and not self._ours(found):
+            return Undone("kept", "a pod of that name belongs to someone else")
+        if found is None and not await self._left(kube):
+            return self._said()
+        if found is not None and (failure := await self._end(kube, self.ref)):
+            return failure
+        outcome = Undone("undone") if self._is_out() else await self._revert(kube)
+        if outcome.state == "failed":
+            return outcome  # what is left of its objects keeps the audit from calling this restored
+        for result in await asyncio.gather(*(c.undo(kube) for c in self._helpers())):
+            if result.state == "failed":
+                return result
+        return outcome if outcome.message else self._said()
+
+    async def audit(self, kube: Kube) -> Undone:
+        left = await self._left(kube)
+        if not left:
+            return self._said()
+        known = f"; the program's last words: {_text(self.last)}" if self.last else ""
+        return Undone("failed", f"{', '.join(map(str, left))} still there, so the node may be changed{known}")
+
+    def _said(self) -> Undone:
+        return Undone("undone", f"seen on {self.node}: {_text(self.last)}" if self.last else "")
+
+    def _is_out(self) -> bool:
+        """Whether the node was seen unchanged, or nothing can have been changed."""
+        return self.task.mode == "check" or (self.last or {}).get("event") == "out"
+
+    async def _end(self, kube: Kube, ref: Ref) -> Undone | None:
+        """Tell the program to stop, and hear its last words before its pod is gone; what failed, or None."""
+        seen: Object = {}
+        try:
+            async with asyncio.timeout(END_WITHIN):
+                events = kube.follow(PODS, ref.namespace, fields=f"metadata.name={ref.name}")
+                async for kind, obj in events:
+                    if kind == "SYNCED":
+                        if not seen or not await kube.delete(ref):
+                            break
+                    elif obj.get("status"):
+                        seen = obj
+                    if kind == "DELETED":
+                        break
+        except TimeoutError:
+            return await self._stuck(kube, ref, seen)
+        self._hear(seen)
+        return None
+
+    def _hear(self, seen: Object) -> None:
+        if words := _last_words(seen):
+            self.last = words
+        elif seen and not _started(seen) and self.last is None:
+            self.last = {"event": "out", "facts": ["the program never started, so it changed nothing"]}
+
+    async def _stuck(self, kube: Kube, ref: Ref, seen: Object) -> Undone | None:
+        """The pod does not go. One that never started is taken away: should it, it finds itself gone."""
+        if seen and not _started(seen):
+            await kube.delete(ref, grace=0)
+            self._hear(seen)
+            return None
+        return Undone(
+            "failed",
+            f"the pod does not end within {END_WITHIN:g} s ({await self._node_state(kube)}), so what its "
+            f"program did can't be read. It reverts by itself {self.task.seconds:g} s after its change, "
+            f"if {self.node} runs. When the node answers again: gameday recover --run {self.run}",
+        )
+
+    async def _revert(self, kube: Kube) -> Undone:
+        """A second program takes back what the first one left, or sees that it left nothing."""
+        node = await kube.find(Ref("v1", "Node", self.node))
+        if node is None:
+            return Undone("kept", f"node {self.node} is gone, and with it what was changed there")
+        if not is_ready(node):
+            return Undone("failed", f"not known how the program ended: {await self._node_state(kube)}")
+        second = NodeProgram(self._second, self.run, self.node, self.task, self.settings)
+        await self._create(kube, second.ref, "revert")
+        report = await second.ended(kube, REVERT_WITHIN)
+        if failure := await self._end(kube, second.ref):
+            return failure
+        if report.events:
+            self.last = report.events[-1]
+        if self._is_out():
+            return Undone("undone", f"seen on {self.node} by a second program: {_text(self.last)}")
+        return Undone("failed", f"{self.node} may be changed still: {_text(self.last) or report.waiting}")
+
+    async def _node_state(self, kube: Kube) -> str:
+        node = await kube.find(Ref("v1", "Node", self.node))
+        if node is None:
+            return f"node {self.node} is gone"
+        ready = condition(node, "Ready")
+        return f"node {self.node} is {'Ready' if is_ready(node) else 'not Ready'}: {ready.get('message', '')}"
+
+    # -- its objects ---------------------------------------------------------------------------
+
+    @property
+    def _second(self) -> Ref:
+        return Ref("v1", "Pod", f"{self.ref.name}-revert", self.ref.namespace)
+
+    def _helpers(self) -> list[Create]:
+        return [Create(Ref.of(m), self.run) for m in helpers(self.ref, self.task, self.run)]
+
+    def _ours(self, obj: Object) -> bool:
+        return bool((obj["metadata"].get("labels") or {}).get(RUN_LABEL) == self.run)
+
+    async def _left(self, kube: Kube) -> list[Ref]:
+        refs = [self.ref, self._second, *(c.ref for c in self._helpers())]
+        found = await asyncio.gather(*(kube.find(r) for r in refs))
+        return [r for r, obj in zip(refs, found, strict=True) if obj is not None and self._ours(obj)]
+
+
+def _status(found: Object) -> Object:
+    states = (found.get("status") or {}).get("containerStatuses") or ()
+    return next((dict(s) for s in states if s["name"] == CONTAINER), {})
+
+
+def _started(found: Object) -> bool:
+    status = _status(found)
+    state = status.get("state") or {}
+    return bool("running" in state or "terminated" in state or (status.get("lastState") or {}))
+
+
+def _last_words(found: Object) -> dict[str, Any] | None:
+    """The message that the program left when it ended; None while it runs, or when it was killed."""
+    state = _status(found).get("state") or {}
+    if "running" in state:
+        return None
+    past = _status(found).get("lastState") or {}
+    ended = state.get("terminated") or past.get("terminated") or {}
+    return next(iter(_lines(ended.get("message") or "")), None)
+
+
+def _waiting(found: Object) -> str:
+    waiting = (_status(found).get("state") or {}).get("waiting") or {}
+    scheduled = condition(found, "PodScheduled")
+    reason = waiting.get("reason") or scheduled.get("reason") or (found.get("status") or {}).get("phase", "")
+    message = waiting.get("message") or scheduled.get("message") or ""
+    return f"{reason}: {message}".strip(": ")
+
+
+def _lines(text: str) -> list[dict[str, Any]]:
+    """The JSON objects of a text, one in a line; what is none was not said by the program."""
+    found = []
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def _text(last: dict[str, Any] | None) -> str:
+    """Last words for people."""
+    if not last:
+        return ""
+    said = [
+        *last.get("problems", ()),
+        *([last["error"]] if last.get("error") else ()),
+        *last.get("facts", ()),
+    ]
+    return "; ".join(map(str, said))
