@@ -65,9 +65,15 @@ class OnNode:
 
 
 class NodeProgramFault(ABC):
-    """A fault that is one program on each of its nodes; `plan` is the family's."""
+    """A fault that is one program on each of its nodes; `plan` is the family's.
+
+    `spare` is how many seconds beyond the hold its programs wait before they revert by themselves. `silences`
+    says that a node's kubelet not answering is what is to be expected of it.
+    """
 
     instant: ClassVar[bool] = False
+    spare: ClassVar[float] = SPARE
+    silences: ClassVar[bool] = False
     _running: tuple[NodeProgram, ...] = ()
 
     @abstractmethod
@@ -123,7 +129,7 @@ class NodeProgramFault(ABC):
             raise
         if report.silent:
             fact = f"{program.node} does not answer: {report.silent}"
-            return Evidence("in" if _may_be_silent(program) else "partial", (fact,))
+            return Evidence("in" if self._may_be_silent(program) else "partial", (fact,))
         if not report.events:
             return Evidence("partial", (f"{program.node}: {report.waiting or 'nothing said yet'}",))
         return _evidence(program, report.events[-1])
@@ -134,7 +140,11 @@ class NodeProgramFault(ABC):
         nodes = {v.node or v.ref.name for v in plan.victims}  # those that are left of the plan's
         wanted = [p for p in self.programs(plan) if p.node.name in nodes]
         addresses = await asyncio.gather(*(_addresses(p.node, world) for p in wanted))
-        return [_operation(p, a, world, mode) for p, a in zip(wanted, addresses, strict=True)]
+        made = zip(wanted, addresses, strict=True)
+        return [_operation(p, a, world, mode, self.spare) for p, a in made]
+
+    def _may_be_silent(self, program: NodeProgram) -> bool:
+        return self.silences or bool(program.task.options.get("allowManagement"))
 
     async def _until_said(self, program: NodeProgram, world: World, event: str) -> Report:
         """Its report, once it said that or ended. Raises FaultError when it can't start."""
@@ -143,7 +153,7 @@ class NodeProgramFault(ABC):
         delay = 0.05
         while True:
             report = await program.report(world.kube)
-            if report.ended or report.event(event) or (report.silent and _may_be_silent(program)):
+            if report.ended or report.event(event) or (report.silent and self._may_be_silent(program)):
                 return report
             if report.waiting.startswith(HOPELESS) or loop.time() > deadline:
                 said = await warnings_about(world.kube, program.ref)
@@ -152,10 +162,6 @@ class NodeProgramFault(ABC):
                 raise FaultError(f"{program.ref} on {program.node} does not run: {text}")
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, 0.5)
-
-
-def _may_be_silent(program: NodeProgram) -> bool:
-    return bool(program.task.options.get("allowManagement"))
 
 
 def _evidence(program: NodeProgram, said: dict[str, Any]) -> Evidence:
@@ -176,10 +182,12 @@ def _complain(program: NodeProgram, report: Report) -> None:
     raise FaultError(f"the program on {program.node} did not keep it in force: {text}")
 
 
-def _operation(program: OnNode, addresses: Sequence[str], world: World, mode: str) -> NodeProgram:
+def _operation(
+    program: OnNode, addresses: Sequence[str], world: World, mode: str, spare: float
+) -> NodeProgram:
     options = options_of(world)
     name = _name(world.run, world.step, program.node.name, mode)
-    seconds = (world.hold or 0.0) + SPARE
+    seconds = (world.hold or 0.0) + spare
     own = {"addresses": list(addresses), "seconds": seconds}
     task = Task(
         id=name,

@@ -25,13 +25,13 @@ from gameday.platform.world import World
 from gameday.run.evidence import collect
 from gameday.run.expected import ExpectedAlerts
 from gameday.run.log import Log
-from gameday.run.method import Method, StepFailed
+from gameday.run.method import FAILURES, Method, StepFailed
 from gameday.run.observe import observe
 from gameday.run.sampling import Query, Sampler
 from gameday.run.shield import to_the_end
 from gameday.run.verdict import Outcome
 from gameday.run.watch import Watch
-from gameday.safety.plan import Plan
+from gameday.safety.plan import Plan, fault_of
 
 T = TypeVar("T")
 LEAST_STEP, MOST_STEP = 1.0, 5.0  # seconds between samples: as the probes ask, within these
@@ -138,6 +138,10 @@ class Engine:
         return task.result()
 
     async def _phases(self, ledger: Ledger, watch: Watch) -> None:
+        if problems := await self._inspect(ledger):
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            self.outcome.refused = f"{problems[0]}{more}"
+            return
         self._phase("baseline", watch)
         complaints = await watch.baseline(BASELINE_WITHIN)
         if complaints:
@@ -156,6 +160,30 @@ class Engine:
                 for name, what in watch.broken.items()
             ]
             self.outcome.deviations += method.deviations
+
+    async def _inspect(self, ledger: Ledger) -> list[str]:
+        """What speaks against faults that look for it on the spot (on the nodes, say), before any begins."""
+        asked = {}
+        for step in self.plan.steps.values():
+            if inspect := getattr(fault_of(step.kind), "inspect", None):
+                world = self.world.at(step.path, step.hold)
+                asked[step.path] = inspect(step.fault, world, ledger.step(step.path))
+        try:
+            answers = await asyncio.gather(*asked.values(), return_exceptions=True)
+        finally:
+            await to_the_end(ledger.undo())
+        found = []
+        for path, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, FAILURES):
+                raise answer
+            problems = [str(answer)] if isinstance(answer, BaseException) else answer
+            found += [f"step {path}: {p}" for p in problems]
+        for problem in found:
+            self.log.emit(events.Preflight(check="on the spot", level="refused", message=problem))
+        if asked and not found:
+            text = f"nothing speaks against {', '.join(f'step {p}' for p in asked)}"
+            self.log.emit(events.Preflight(check="on the spot", level="ok", message=text))
+        return found
 
     async def _recovery(self, ledger: Ledger, watch: Watch) -> None:
         """Steady state must return within its objective; nobody who pressed Ctrl-C is made to wait for it."""
