@@ -16,6 +16,7 @@ from gameday.sandbox.cache import Cache
 from gameday.sandbox.fleet.argocd import Applications
 from gameday.sandbox.fleet.chaos import ChaosMesh
 from gameday.sandbox.fleet.gpu_operator import DevicePlugins
+from gameday.sandbox.fleet.host import Hosts
 from gameday.sandbox.fleet.kubelet import Kubelets
 from gameday.sandbox.fleet.nodes import Heartbeats, node_objects
 from gameday.sandbox.fleet.workloads import Meter
@@ -56,6 +57,7 @@ class Fleet:
     heartbeats: Heartbeats = field(init=False)
     chaos: ChaosMesh = field(init=False)
     meter: Meter = field(init=False)
+    hosts: Hosts = field(default_factory=Hosts)  # what programs on nodes find there
 
     def __post_init__(self) -> None:
         self.kubelets = Kubelets(self.cache, self.recorder, self.options.longest_stop)
