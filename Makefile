@@ -10,8 +10,8 @@ CLUSTERS ?= 2
 ALL_PYTHON := gameday tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster check lint types imports fast-tests bench controlplane prometheus chromium \
-	constraints venv clean
+.PHONY: help demo test test-cluster test-node check lint types imports fast-tests bench controlplane node prometheus \
+	chromium constraints venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: venv prometheus chromium ## the whole suite against the sandbox
 
 test-cluster: venv prometheus chromium controlplane ## the same behaviours on a real Kubernetes control plane
 	$(PYTEST) --numprocesses $(CLUSTERS) --dist worksteal --platform cluster
+
+test-node: venv controlplane node ## faults on a real node: kubelet, containerd and runc (as root)
+	$(PYTEST) tests/real_node --platform node
 
 check: venv ## the developer's loop: lint, types, imports, fast tests
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target lint types imports fast-tests
@@ -46,6 +49,14 @@ bench: venv prometheus controlplane ## speed, against what people use today: a t
 
 controlplane: venv ## build etcd, the API server, ... and kubectl (minutes the first time, then cached)
 	@$(BIN)/python -m tests.controlplane.build
+
+node:
+	@.ci/ensure containerd "the real node's container runtime" containerd
+	@.ci/ensure runc "the real node's containers" runc
+	@.ci/ensure containernetworking-plugins "the network of the real node's pods" --run test -x /usr/lib/cni/bridge
+	@.ci/ensure iproute2 "the real node's links" ip
+	@.ci/ensure busybox-static "the real node's container image" --run dpkg-query --listfiles busybox-static
+	@.ci/ensure python3 "the real node's container image" --run dpkg-query --listfiles python3-minimal
 
 prometheus:
 	@.ci/ensure prometheus "the sandbox's metrics" prometheus

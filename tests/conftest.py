@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--platform",
         choices=platforms.NAMES,
         default="sandbox",
-        help="what the tests run on: the embedded sandbox (default), or a real control plane",
+        help="the embedded sandbox (default), a real control plane, or one with a real node",
     )
 
 

@@ -1,4 +1,4 @@
-"""Starts one of the platforms that every test runs on: the sandbox, or a real control plane with a fleet."""
+"""Starts a platform for tests: the sandbox, or a real control plane, with a fleet or with one real node."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ import pytest
 
 from tests.controlplane import build
 from tests.support.children import Child, ChildFailed
+from tests.support.node import RealNode
 from tests.support.polling import until
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN = 120.0
-NAMES = ("sandbox", "cluster")
+NAMES = ("sandbox", "cluster", "node")  # the last one is for tests/real_node
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Platform:
     control_url: str = ""  # the fleet's switches
     restricted_kubeconfig: Path | None = None
     unauthorized_kubeconfig: Path | None = None
+    _node: RealNode | None = None
     _control_plane: Child | None = None
 
     @property
@@ -51,6 +53,13 @@ class Platform:
         if found is None:
             pytest.skip("needs kubectl: install it, or build the control plane with `make controlplane`")
         return found
+
+    @property
+    def node(self) -> RealNode:
+        """The real node; only the platform `node` has one."""
+        if self._node is None:
+            pytest.skip("about a real node: make test-node")
+        return self._node
 
     def stop_api(self) -> None:
         """The API server is gone (on the cluster as by kill -9); its objects are kept."""
@@ -84,8 +93,8 @@ class Platform:
 @contextmanager
 def platform(name: str, directory: Path) -> Iterator[Platform]:
     """The platform of that name with its fleet and Prometheus, all gone when the block ends."""
-    started = _cluster(directory) if name == "cluster" else _sandbox(directory)
-    with started as running:
+    start = {"sandbox": _sandbox, "cluster": _cluster, "node": _with_node}[name]
+    with start(directory) as running:
         yield running
 
 
@@ -109,6 +118,24 @@ def _cluster(directory: Path) -> Iterator[Platform]:
             running.unauthorized_kubeconfig = Path(plane["unauthorizedKubeconfig"])
             running._control_plane = control_plane
             yield running
+
+
+@contextmanager
+def _with_node(directory: Path) -> Iterator[Platform]:
+    """Without a fleet and without Prometheus: the node is all there is."""
+    build.build()
+    launcher = ("tests.controlplane.node", "--directory", directory / "controlplane")
+    with _module(*launcher, log=directory / "controlplane.log") as (control_plane, plane):
+        yield Platform(
+            name="node",
+            context=plane["context"],
+            directory=directory,
+            kubeconfig=Path(plane["kubeconfig"]),
+            prometheus_url="",
+            api_url=plane["url"],
+            _node=RealNode(**plane["node"]),
+            _control_plane=control_plane,
+        )
 
 
 def _platform(name: str, directory: Path, told: dict[str, Any]) -> Platform:
