@@ -1,0 +1,80 @@
+"""What users know of a network interface: a node and a name, a PCI address, a resource, a pod that has it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from gameday.experiment.model import DNSLabel, LabelSelector, NodePick, ObjectName, Pick, Spec, Text
+from gameday.experiment.values import checked
+
+
+def _pci(text: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", text):
+        raise ValueError(f"`{text}` is no PCI address; expected one such as 0000:1a:00.2, in lower case")
+
+
+def _interface(text: str) -> None:
+    if not re.fullmatch(r"[^\s/:]{1,127}", text) or text in (".", ".."):
+        raise ValueError(f"`{text}` is no interface's name, as ens1f0")
+
+
+def _resource(text: str) -> None:
+    if not re.fullmatch(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", text):
+        raise ValueError(f"`{text}` is no resource of a node, as openshift.io/mlnx_rdma")
+
+
+PciAddress = Annotated[str, checked(_pci)]
+Interface = Annotated[str, checked(_interface)]
+NodeResource = Annotated[str, checked(_resource)]
+
+
+class PodTarget(Spec):
+    """Pods whose network is meant."""
+
+    selector: LabelSelector | None = Field(None, description="The pods, by label selector.")
+    name: ObjectName | None = Field(None, description="The pod, by name.")
+    namespace: DNSLabel = Field(description="Their namespace.")
+    pick: Pick = Field(1, description="How many of the pods: a number, a share such as 20%, or `all`.")
+    network: Text | None = Field(
+        None, description="The NetworkAttachmentDefinition, as `rdma` or `training/rdma`; else any."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.selector is None) == (self.name is None):
+            raise ValueError("expected either `selector` or `name`")
+        return self
+
+
+class FabricTarget(Spec):
+    """Where a fault of the network is made."""
+
+    nodes: NodePick | None = Field(None, description="The nodes: by name, or by selector and number.")
+    interface: Interface | None = Field(None, description="An interface of the nodes, as ens1f0.")
+    pci_address: PciAddress | None = Field(None, description="A PCI device of the nodes, as 0000:1a:00.0.")
+    resource: NodeResource | None = Field(
+        None, description="What serves this resource of the nodes, as openshift.io/mlnx_rdma."
+    )
+    pod: PodTarget | None = Field(None, description="What these pods use.")
+    pick: Pick = Field(
+        1, description="How many of those that match on each node, or of each pod: a number, a share, `all`."
+    )
+    allow_management: bool = Field(
+        False,
+        description="Even where the node is managed through it; the fault must then hold for less than 2m.",
+    )
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        ways = [self.interface, self.pci_address, self.resource]
+        if (self.nodes is None) == (self.pod is None):
+            raise ValueError("expected either `nodes` or `pod`")
+        named = sum(way is not None for way in ways)
+        if self.nodes and named != 1:
+            raise ValueError("expected one of `interface`, `pciAddress` and `resource` with `nodes`")
+        if self.pod and named:
+            raise ValueError("`pod` tells already what is meant: no `interface`, `pciAddress` or `resource`")
+        return self
