@@ -100,7 +100,7 @@ class Edit:
         value = _at(obj, self.path)
         if not self.item:
             return value
-        return _at(next((i for i in value or () if self._matches(i)), None), self.inside)
+        return _at(next((i for i in value or () if self.matches(i)), None), self.inside)
 
     def write(self, obj: Object, value: Any) -> Object:
         """The JSON patch operation that sets the field to a value (None removes it)."""
@@ -108,12 +108,13 @@ class Edit:
             return _set(self.path, value)
         items = _at(obj, self.path) or []
         if self.inside:
-            index = next((str(n) for n, i in enumerate(items) if self._matches(i)), "-")
+            index = next((str(n) for n, i in enumerate(items) if self.matches(i)), "-")
             return _set((*self.path, index, *self.inside), value)
-        others = [i for i in items if not self._matches(i)]
+        others = [i for i in items if not self.matches(i)]
         return _set(self.path, (others if value is None else [*others, value]) or None)
 
-    def _matches(self, item: Object) -> bool:
+    def matches(self, item: Object) -> bool:
+        """Whether it is this item of the list that is meant."""
         return all(item.get(k) == v for k, v in self.item)
 
 
@@ -398,6 +399,8 @@ _KINDS = {
     "delete": "gameday.ledger.operations:Delete",
     "activity": "gameday.ledger.activity:Activity",
     "argocd-rollback": "gameday.ledger.argocd:Rollback",
+    "dcgm": "gameday.ledger.dcgm:DcgmInject",
+    "gpud": "gameday.ledger.gpud:GpudInject",
     "node-program": "gameday.ledger.node_program:NodeProgram",
 }
 

@@ -37,6 +37,15 @@ CRDS = {
         "github.com/argoproj/argo-cd/v3@v3.5.7",
         "manifests/crds/application-crd.yaml",
     ),
+    "istio.yaml": ("istio.io/api@v1.31.1", "kubernetes/customresourcedefinitions.gen.yaml"),
+    "cluster-api-machines.yaml": (
+        "sigs.k8s.io/cluster-api@v1.14.2",
+        "core/config/crd/bases/cluster.x-k8s.io_machines.yaml",
+    ),
+    "cluster-api-machinesets.yaml": (
+        "sigs.k8s.io/cluster-api@v1.14.2",
+        "core/config/crd/bases/cluster.x-k8s.io_machinesets.yaml",
+    ),
 }
 
 

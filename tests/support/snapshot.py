@@ -17,7 +17,10 @@ Snapshot = dict[str, Object]  # "Kind namespace/name" -> what of the object must
 
 # Pods, ReplicaSets, Events, Leases and EndpointSlices are left out: controllers make new ones all the time.
 KINDS = {
-    "v1": ["Node", "Namespace", "ConfigMap", "Secret", "Service", "ServiceAccount", "PersistentVolumeClaim"],
+    "v1": [
+        *("Node", "Namespace", "ConfigMap", "Secret", "Service", "ServiceAccount"),
+        *("PersistentVolumeClaim", "ResourceQuota"),
+    ],
     "apps/v1": ["Deployment", "StatefulSet", "DaemonSet"],
     "batch/v1": ["Job", "CronJob"],
     "policy/v1": ["PodDisruptionBudget"],
@@ -26,6 +29,7 @@ KINDS = {
     "rbac.authorization.k8s.io/v1": ["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"],
     "apiextensions.k8s.io/v1": ["CustomResourceDefinition"],
     "argoproj.io/v1alpha1": ["Application"],
+    "networking.istio.io/v1": ["VirtualService"],
 }
 CHAOS = "chaos-mesh.org/v1alpha1"
 # Chaos Mesh's own bookkeeping, one per pod that was ever hit; it stays there upstream too.

@@ -31,6 +31,7 @@ FOLLOWED = {
     "Job": "batch/v1",
     "PodDisruptionBudget": "policy/v1",
     "Application": "argoproj.io/v1alpha1",
+    "VirtualService": "networking.istio.io/v1",
     **dict.fromkeys([*CHAOS, "Schedule", "Workflow"], "chaos-mesh.org/v1alpha1"),
 }
 
@@ -74,7 +75,7 @@ class Fleet:
     async def install(self) -> None:
         """Create what isn't there: CRDs, nodes, workloads."""
         options = self.options
-        await create_all(self.cache.kube, [*chaos_crds(), *read("argocd")])
+        await create_all(self.cache.kube, [*chaos_crds(), *read("argocd"), *read("istio")])
         nodes = node_objects(options.gpu_nodes, options.cpu_nodes, options.heartbeat)
         await create_all(self.cache.kube, nodes)
         if options.workloads:

@@ -16,6 +16,16 @@ from gameday.sandbox.fleet.workloads import BOUNDS, HISTORY, Meter
 STATES = ("true", "false", "unknown")
 NAMESPACES = ("inference", "training", "platform")  # whose pods are told one by one
 WORKLOADS = ("inference-gateway", "training", "job-queue-controller")  # jobs with a past
+_ROUTE = {  # of the requests from the gateway to inference, as Istio labels them
+    "source_workload": "gateway",
+    "source_workload_namespace": "platform",
+    "destination_service": "inference.inference.svc.cluster.local",
+    "destination_service_name": "inference",
+    "destination_service_namespace": "inference",
+    "destination_workload": "inference",
+    "destination_workload_namespace": "inference",
+    "request_protocol": "http",
+}
 PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 
 
@@ -71,7 +81,10 @@ class Pages:
         total = Family("inference_requests_total", "counter", "Requests by status code.")
         for code, count in meter.codes.items():
             total.add(count, code=code)
-        yield from (family, total)
+        mesh = Family("istio_requests_total", "counter", "Requests that the proxies handled.")
+        for (reporter, code, flags), count in meter.by_proxy.items():
+            mesh.add(count, **_ROUTE, reporter=reporter, response_code=code, response_flags=flags)
+        yield from (family, total, mesh)
 
     def _training(self) -> Iterator[Family]:
         meter = self._meter

@@ -83,12 +83,12 @@ UNDISTURBED = Cluster(
 )
 
 
-def inference(replicas: Sequence[Replica]) -> tuple[dict[str, Serving], float]:
+def inference(replicas: Sequence[Replica], demand: float = DEMAND) -> tuple[dict[str, Serving], float]:
     """Each ready replica's traffic, and the requests a second that no replica takes (503)."""
     ready = [r for r in replicas if r.ready and r.reachable]
     if not ready:
-        return {}, DEMAND
-    share = DEMAND / len(ready)
+        return {}, demand
+    share = demand / len(ready)
     neighbours = {r.node: sum(o.node == r.node for o in ready) - 1 for r in ready}
     traffic, refused = {}, 0.0
     for replica in ready:

@@ -9,6 +9,7 @@ from gameday.platform.objects import Object
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.fleet import model
 from gameday.sandbox.fleet.kubelet import Kubelets
+from gameday.sandbox.fleet.mesh import Mesh, Requests, mesh
 from gameday.sandbox.fleet.model import Serving
 from gameday.sandbox.fleet.state import cluster
 from gameday.sandbox.manifests import CHAOS
@@ -74,17 +75,19 @@ class Meter:
         self._changed_at: float | None = None
         self._live = False
         self._cluster = model.UNDISTURBED
+        self._mesh = Mesh()
         self._traffic, self._refused = model.inference(self._cluster.replicas)
         self._resumes_at = 0.0  # when the training gang, complete again, makes its first step
         self.latency = Histogram()
         self.codes = {"200": 0.0, "503": 0.0, "504": 0.0}  # requests by status code
+        self.by_proxy: dict[Requests, float] = {}  # requests as the mesh's proxies count them
         self.by_pod: dict[str, float] = {}  # requests that each pod answered
         self.samples = 0.0
         self.steps = 0.0
         self.training = model.training_rate(self._cluster.workers)  # samples a second now
         self.admitted = 0.0
         self.depth = model.WAITING
-        for kind in ("Pod", "Node", *CHAOS):
+        for kind in ("Pod", "Node", "VirtualService", *CHAOS):
             cache.listen(kind, self._note)
 
     def go_live(self) -> None:
@@ -116,7 +119,8 @@ class Meter:
 
     def _look(self, now: float) -> None:
         self._cluster = cluster(self._cache, self._kubelets.lives)
-        self._traffic, self._refused = model.inference(self._cluster.replicas)
+        self._mesh = mesh(self._cache)
+        self._traffic, self._refused = model.inference(self._cluster.replicas, self._mesh.demand)
         self.by_pod = {r.name: self.by_pod.get(r.name, 0.0) for r in self._cluster.replicas}
         rate = model.training_rate(self._cluster.workers)
         if rate and not self.training:
@@ -130,11 +134,16 @@ class Meter:
         if seconds <= 0:
             return
         for name, serving in self._traffic.items():
-            self.latency.add(serving, seconds)
+            self.latency.add(self._mesh.as_seen(serving), seconds)
             self.codes["200"] += serving.served * seconds
             self.codes["504"] += serving.failed * seconds
             self.by_pod[name] = self.by_pod.get(name, 0.0) + serving.served * seconds
         self.codes["503"] += self._refused * seconds
+        errors = self._mesh.errors()
+        self.latency.add(errors, seconds)
+        self.codes[self._mesh.status] = self.codes.get(self._mesh.status, 0.0) + errors.failed * seconds
+        for key, rate in self._mesh.requests(self._traffic.values(), self._refused).items():
+            self.by_proxy[key] = self.by_proxy.get(key, 0.0) + rate * seconds
         worked = max(0.0, until - max(self._at, self._resumes_at)) * self.training
         self.samples += worked
         self.steps += worked / model.STEP

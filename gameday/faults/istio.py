@@ -1,0 +1,188 @@
+"""Istio: a VirtualService's routes delay or abort requests, in the clients' proxies.
+
+Field names and semantics are Istio's: https://istio.io/latest/docs/reference/config/networking/virtual-service/
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from gameday.experiment.model import DNSLabel, ObjectName, PositiveDuration, Spec, Text
+from gameday.experiment.quantity import format_duration
+from gameday.experiment.values import at_least
+from gameday.faults.base import Evidence, FaultPlan, PlanError
+from gameday.faults.pods import check_namespaces
+from gameday.ledger.operations import Edit, Patch
+from gameday.platform.errors import not_found
+from gameday.platform.istio import API, Service, services_of
+from gameday.platform.objects import Object, Ref
+from gameday.platform.world import Victim, World
+
+if TYPE_CHECKING:
+    from gameday.ledger.ledger import StepLedger
+
+FLAGS = 'response_flags=~".*(DI|FI).*"'  # Envoy's: delay injected, fault injected
+Percentage = Annotated[float, Field(100.0, gt=0, le=100, description="Of the requests, in percent.")]
+
+
+class DelaySpec(Spec):
+    """Requests wait before they are sent on."""
+
+    fixed_delay: Annotated[PositiveDuration, at_least(0.001)] = Field(description="How long they wait.")
+    percentage: Percentage
+
+
+class AbortSpec(Spec):
+    """Requests are answered with an error and never sent on."""
+
+    http_status: int = Field(ge=200, le=599, description="The status that clients get.")
+    percentage: Percentage
+
+
+class IstioSpec(Spec):
+    """Which VirtualService, which of its routes, and what happens to requests there."""
+
+    virtual_service: ObjectName = Field(description="The VirtualService.")
+    namespace: DNSLabel = Field(description="Its namespace.")
+    routes: list[Text] = Field([], description="HTTP routes by name; all when left out.")
+    delay: DelaySpec | None = Field(None, description="Delay requests.")
+    abort: AbortSpec | None = Field(None, description="Abort requests.")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.delay is None and self.abort is None:
+            raise ValueError("expected `delay`, `abort` or both")
+        return self
+
+
+class Istio:
+    """HTTP routes get Istio's own fault injection; put back where it is still ours."""
+
+    Spec: ClassVar[type[Spec]] = IstioSpec
+    instant: ClassVar[bool] = False
+    example: ClassVar[str] = (
+        "istio: {virtualService: inference, namespace: inference, abort: {httpStatus: 503, percentage: 10}}"
+    )
+
+    async def plan(self, spec: Any, world: World) -> FaultPlan:
+        check_namespaces([spec.namespace], world)
+        found = await _read(spec, world)
+        edits = _edits(found, spec)
+        others = [_name(e) for e in edits if e.before is not None]
+        services = services_of(found, [e.item for e in edits])
+        return FaultPlan(
+            spec,
+            (Victim(Ref.of(found), "object"),),
+            changes=tuple(f"{Ref.of(found)}: {_name(edit)}: {_words(spec)}" for edit in edits),
+            needs=(f"patch virtualservices.networking.istio.io {spec.namespace}",),
+            warnings=(
+                "Istio neither retries nor times requests out on a route while it injects faults there",
+                *(f"{name} injects a fault already; it comes back when ours goes" for name in others),
+            ),
+            data={"services": [[s.name, s.namespace] for s in services]},
+        )
+
+    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+        found = await _read(plan.spec, world)
+        plan.data["hit"] = await _total(plan, world, FLAGS)
+        edits = _edits(found, plan.spec)
+        await ledger.perform([await Patch.of(world.kube, plan.victims[0].ref, *edits)])
+
+    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+        """By the requests that proxies say they delayed or aborted; by the object where they say nothing."""
+        found = await world.kube.find(plan.victims[0].ref)
+        if found is None:
+            return Evidence("out", (f"{plan.victims[0].ref} was deleted meanwhile",))
+        routes = found["spec"].get("http") or []
+        ours = [r for r in routes if r.get("fault") == _fault(plan.spec)]
+        facts = [f"{plan.victims[0].ref}: {len(ours)} of {len(routes)} routes have the fault"]
+        hit = await _total(plan, world, FLAGS)
+        if not ours:
+            if hit is not None and await _total(plan, world, FLAGS, "rate", "[10s]"):
+                return Evidence("partial", (*facts, "proxies still inject it"))
+            if hit is not None:
+                facts.append(f"proxies injected it into {hit - (plan.data.get('hit') or 0):.0f} requests")
+            return Evidence("out", tuple(facts))
+        if not await _total(plan, world, 'reporter="source"', "rate", "[1m]"):
+            return Evidence("in", (*facts, "no requests are seen by proxies: taken from the object alone"))
+        more = (hit or 0) - (plan.data.get("hit") or 0)
+        return Evidence("in" if more > 0 else "partial", (*facts, f"proxies injected it {more:.0f} times"))
+
+
+async def _read(spec: Any, world: World) -> Object:
+    ref = Ref(API, "VirtualService", spec.virtual_service, spec.namespace)
+    try:
+        return await world.kube.get(ref)
+    except Exception as error:
+        if not_found(error):
+            raise PlanError(f"there is no {ref} in {world.kube.context}: {error}") from error
+        raise
+
+
+def _edits(found: Object, spec: Any) -> list[Edit]:
+    """One for each route, which is told from others by its name, or by what it matches and where it leads."""
+    routes: list[Object] = found["spec"].get("http") or []
+    ref = Ref.of(found)
+    names = [r.get("name") for r in routes]
+    missing = [n for n in spec.routes if n not in names]
+    if missing or not routes:
+        there = ", ".join(n or "one without a name" for n in names) or "none"
+        raise PlanError(f"{ref} has no HTTP route {', '.join(missing) or 'at all'} (its routes: {there})")
+    edits = []
+    for route in routes:
+        if spec.routes and route.get("name") not in spec.routes:
+            continue
+        keys = ("name",) if route.get("name") else ("match", "name", "route")
+        item = tuple((key, route.get(key)) for key in keys)
+        edit = Edit(("spec", "http"), _fault(spec), route.get("fault"), item=item, inside=("fault",))
+        if sum(edit.matches(r) for r in routes) > 1:
+            raise PlanError(f"{ref} has routes that can't be told apart: give each a name")
+        edits.append(edit)
+    if all(e.before == e.after for e in edits):
+        raise PlanError(f"{ref} injects just this already: nothing would change")
+    return edits
+
+
+def _name(edit: Edit) -> str:
+    fields = dict(edit.item)
+    hosts = [r["destination"]["host"] for r in fields.get("route") or ()]
+    return f"route {fields['name']}" if fields["name"] else f"the route to {', '.join(hosts)}"
+
+
+def _fault(spec: Any) -> Object:
+    fault: Object = {}
+    if spec.delay:
+        # Seconds, which every version reads: protobuf's own JSON knows no other unit.
+        fault["delay"] = {
+            "fixedDelay": f"{spec.delay.fixed_delay:g}s",
+            "percentage": {"value": spec.delay.percentage},
+        }
+    if spec.abort:
+        share = {"value": spec.abort.percentage}
+        fault["abort"] = {"httpStatus": spec.abort.http_status, "percentage": share}
+    return fault
+
+
+def _words(spec: Any) -> str:
+    words = []
+    if spec.delay:
+        words.append(f"delay {spec.delay.percentage:g}% by {format_duration(spec.delay.fixed_delay)}")
+    if spec.abort:
+        words.append(f"abort {spec.abort.percentage:g}% with {spec.abort.http_status}")
+    return " and ".join(words)
+
+
+async def _total(
+    plan: FaultPlan, world: World, matchers: str, function: str = "", window: str = ""
+) -> float | None:
+    """Requests to the routes' services by their proxies' count; None when Prometheus knows of none."""
+    if world.prometheus is None:
+        return None
+    services = [Service(*pair) for pair in plan.data["services"]]
+    selectors = [f"istio_requests_total{{{matchers},{s.matchers}}}{window}" for s in services]
+    found = await world.prometheus.instant(
+        "(" + ") or (".join(f"sum({function}({s}))" for s in selectors) + ")"
+    )
+    return sum(value for _, value in found) if found else None

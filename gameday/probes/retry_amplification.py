@@ -1,0 +1,61 @@
+"""The `retryAmplification` probe: how many requests reach a service for each one that its clients make.
+
+In Istio a client's proxy counts a request once, however often it retries it, and the service's proxy counts
+every attempt: https://istio.io/latest/docs/reference/config/metrics/ (the label `reporter`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from gameday.experiment.model import DNSLabel, PositiveDuration, Spec
+from gameday.experiment.quantity import format_duration
+from gameday.platform.istio import Service
+from gameday.probes.base import Measurement
+from gameday.probes.prometheus import prometheus_of
+
+if TYPE_CHECKING:
+    from gameday.platform.world import World
+
+
+class RetryAmplificationSpec(Spec):
+    """Which service, and over how long."""
+
+    service: DNSLabel = Field(description="The Kubernetes service that is called.")
+    namespace: DNSLabel = Field(description="Its namespace.")
+    window: PositiveDuration = Field(
+        "1m", validate_default=True, description="Averaged over this long; two scrapes at the least."
+    )
+
+
+class RetryAmplification:
+    """Attempts that reach a service for each request of its clients, as Istio counts them; 1 is none."""
+
+    Spec: ClassVar = RetryAmplificationSpec
+    needs_prometheus: ClassVar[bool] = True
+    example: ClassVar[str] = """\
+name: retries do not pile up
+retryAmplification: {service: inference, namespace: inference}
+is: < 1.5
+"""
+
+    async def measure(self, spec: RetryAmplificationSpec, world: World) -> Measurement:
+        """One value; no data without requests. What was aborted on purpose (FI) never left the client."""
+        prometheus = prometheus_of(world)
+        service = Service(spec.service, spec.namespace).matchers
+        window = format_duration(spec.window)
+        # Clients without a proxy are seen by the service's side alone, and are left out.
+        sides = {
+            "attempts": f'reporter="destination",source_workload!="unknown",{service}',
+            "requests": f'reporter="source",response_flags!~".*FI.*",{service}',
+        }
+        rates = {}
+        for side, matchers in sides.items():
+            found = await prometheus.instant(f"sum(rate(istio_requests_total{{{matchers}}}[{window}]))")
+            rates[side] = found[0][1] if found else 0.0
+        if not rates["requests"]:
+            return Measurement((), f"no requests to {spec.namespace}/{spec.service} in the last {window}")
+        told = ", ".join(f"{rate:.4g} {side}/s" for side, rate in rates.items())
+        return Measurement((("", rates["attempts"] / rates["requests"]),), told)
