@@ -64,7 +64,10 @@ class FaultPlan:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was read back from the data plane. `state`: in, out, partial."""
+    """What was read back from the data plane. `state`: in, out, partial, healed.
+
+    Healed: the platform itself has put right what was broken, which is an end of being in and of being out.
+    """
 
     state: str
     facts: tuple[str, ...] = ()
@@ -83,6 +86,8 @@ class Fault(Protocol):
     async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
         """Put it in force; changes only through the ledger. Raises FaultError."""
         ...
+
+    # Optional: `async def hold(self, plan, world, seconds)`, what it does while in force; else it only waits.
 
     async def settled(self, plan: FaultPlan, world: World) -> Evidence:
         """Read back from the data plane whether it is in or out."""

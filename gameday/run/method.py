@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gameday import events
 from gameday.experiment.model import Experiment, Step
-from gameday.faults.base import Evidence, Fault, FaultError, PlanError
+from gameday.faults.base import Evidence, Fault, FaultError, FaultPlan, PlanError
 from gameday.ledger.ledger import Ledger
 from gameday.ledger.operations import Refused
 from gameday.platform.errors import PlatformError
@@ -26,6 +26,7 @@ from gameday.safety.plan import Plan, StepPlan, fault_of, name_of
 if TYPE_CHECKING:
     from gameday.platform.world import World
 
+HEALED = "healed"
 SETTLE_WITHIN = 120.0  # seconds a fault may take to be seen in, or out
 FAILURES = (PlanError, FaultError, Refused, PlatformError, OSError, ValueError)
 
@@ -123,14 +124,14 @@ class Method:
                 raise StepFailed(f"step {planned.path} ({planned.name}): {error}") from error
             self._tell(planned, "in", evidence)
             self._watch.mark(during=True)
-            await asyncio.sleep(step.for_ or 0)
+            await _hold(fault, planned.fault, world, step.for_ or 0)
         finally:
             await to_the_end(self._undo(fault, planned, world))
 
     async def _without_vanished(self, planned: StepPlan) -> StepPlan:
         """The plan without lasting targets that vanished since; pods are resolved by the fault itself."""
         victims = planned.fault.victims
-        lasting = [v for v in victims if v.role in ("node", "workload")]
+        lasting = [v for v in victims if v.role in ("node", "workload") and v.ref.uid]  # Slurm's have none
         try:
             found = await asyncio.gather(*(self._world.kube.find(v.ref) for v in lasting))
         except PlatformError as error:
@@ -173,7 +174,7 @@ class Method:
                 evidence = await fault.settled(planned.fault, world)
             except PlatformError as error:
                 evidence = Evidence("partial", (str(error),))
-            if evidence.state == wanted:
+            if evidence.state in (wanted, HEALED):
                 return evidence
             if time.monotonic() > deadline:
                 seen = "; ".join(evidence.facts) or "nothing"
@@ -212,3 +213,9 @@ class Method:
                 message=message,
             )
         )
+
+
+async def _hold(fault: Fault, plan: FaultPlan, world: World, seconds: float) -> None:
+    """Keep a fault in force; one that has something to do meanwhile does it, and may end it sooner."""
+    hold = getattr(fault, "hold", None)
+    await (hold(plan, world, seconds) if hold is not None else asyncio.sleep(seconds))

@@ -1,0 +1,220 @@
+"""A rollback of an Argo CD Application, which is an operation in the Application's own resource.
+
+It is undone by one more: a sync back to what was deployed before, unless somebody deployed something else
+meanwhile. No credentials of Argo CD are needed; what the resource says is all that is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gameday.ledger.operations import ATTEMPTS, RESTORED, Refused, Undone
+from gameday.platform.argocd import (
+    MARK,
+    describe,
+    history,
+    initiator,
+    mark_of,
+    operation_state,
+    revision_of,
+    same_deployment,
+    short,
+    under_way,
+)
+from gameday.platform.errors import ApiError, Unreachable
+from gameday.platform.objects import Object, Ref
+
+if TYPE_CHECKING:
+    from gameday.platform.kube import Kube
+
+TAKEN_UP = 10.0  # seconds in which a controller that is there takes an operation up
+CONTROLLER_AWAY = 30.0  # seconds after which nobody waits for one any longer
+LOOK = 0.2  # seconds between looks at an operation
+SYNC_FIELDS = ("revision", "revisions", "source", "sources")
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """Deploy an earlier entry of an Application's history. `before` and `to` are entries of it.
+
+    `prune_back`: whether the undo may delete what the rollback brought and `before` does not hold.
+    """
+
+    kind: ClassVar[str] = "argocd-rollback"
+    ref: Ref
+    run: str
+    to: Object
+    before: Object
+    prune: bool = False
+    prune_back: bool = False
+    options: tuple[str, ...] = ()  # the Application's own syncOptions
+    within: float = 300.0  # seconds that the undo's operation may take
+
+    @property
+    def summary(self) -> str:
+        return f"deployed revision: {short(revision_of(self.before))} → {short(revision_of(self.to))}"
+
+    @property
+    def mark(self) -> str:
+        """What tells this rollback from every other operation."""
+        return f"{self.run} rollback from {self.before['id']}"
+
+    @property
+    def restoring(self) -> str:
+        return f"{self.run} restore {self.before['id']}"
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "op": self.kind,
+            "ref": self.ref.to_data(),
+            "run": self.run,
+            "to": self.to,
+            "before": self.before,
+            "prune": self.prune,
+            "pruneBack": self.prune_back,
+            "options": list(self.options),
+            "within": self.within,
+        }
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Rollback:
+        return cls(
+            Ref.from_data(data["ref"]),
+            data["run"],
+            data["to"],
+            data["before"],
+            data["prune"],
+            data["pruneBack"],
+            tuple(data["options"]),
+            data["within"],
+        )
+
+    # -- making --------------------------------------------------------------------------------
+
+    async def make(self, kube: Kube) -> None:
+        """Ask for it; its end is for the fault to follow. Raises Refused where the Application is busy."""
+        for _ in range(ATTEMPTS):
+            application = await kube.get(self.ref)
+            if self.mark in (
+                mark_of(under_way(application)),
+                mark_of(operation_state(application).get("operation")),
+            ):
+                return
+            if busy := under_way(application):
+                raise Refused(
+                    f"{self.ref}: an operation of {initiator(busy)} is in progress, and Argo CD takes one "
+                    "at a time: wait for it, or end it with `argocd app terminate-op`"
+                )
+            if not same_deployment(history(application)[-1], self.before):
+                raise Refused(f"{self.ref}: {describe(history(application)[-1])} was deployed since the plan")
+            if await self._start(kube, application, self.to, self.mark, prune=self.prune):
+                return
+        raise Refused(f"{self.ref}: it kept changing while the rollback was asked for ({ATTEMPTS} attempts)")
+
+    async def _start(self, kube: Kube, application: Object, to: Object, mark: str, *, prune: bool) -> bool:
+        """Set the operation as `argocd app rollback` does; False when the Application has changed."""
+        sync: Object = {k: to[k] for k in SYNC_FIELDS if to.get(k)}
+        sync |= {"syncStrategy": {"apply": {}}}
+        sync |= {"syncOptions": list(self.options)} if self.options else {}
+        sync |= {"prune": True} if prune else {}
+        info = [{"name": MARK, "value": mark}]
+        operation = {"sync": sync, "initiatedBy": {"username": "gameday"}, "info": info}
+        body: list[Object] = [{"op": "add", "path": "/operation", "value": operation}]
+        if operation_state(application):  # so that nobody takes the last one's end for this one's
+            body.append({"op": "remove", "path": "/status/operationState"})
+        return await self._patch(kube, application, body)
+
+    async def _patch(self, kube: Kube, application: Object, body: list[Object]) -> bool:
+        """Patch the version that was read; False when it changed, or when the answer was lost: look again."""
+        version = application["metadata"]["resourceVersion"]
+        test = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
+        try:
+            await kube.patch(self.ref, [test, *body])
+        except ApiError as error:
+            if error.status == 409 or (error.status == 422 and not error.details.get("causes")):
+                return False
+            raise
+        except Unreachable:
+            return False
+        return True
+
+    # -- undoing -------------------------------------------------------------------------------
+
+    async def undo(self, kube: Kube) -> Undone:
+        """End a rollback that is still under way, then deploy what was deployed before."""
+        deadline = time.monotonic() + self.within
+        since = time.monotonic()  # when the operation that is under way was set, or first seen
+        tried = False
+        while (application := await kube.find(self.ref)) is not None:
+            mark, waited = mark_of(under_way(application)), time.monotonic() - since
+            if mark == self.mark:
+                await self._end(kube, application, waited)
+            elif mark != self.restoring:
+                if (verdict := self._judge(application, tried=tried)) is not None:
+                    return verdict
+                tried = await self._start(
+                    kube, application, self.before, self.restoring, prune=self.prune_back
+                )
+                since = time.monotonic()
+            idle = not operation_state(application) and waited > CONTROLLER_AWAY
+            if idle or time.monotonic() > deadline:
+                return Undone("failed", self._unfinished(application))
+            await asyncio.sleep(LOOK)
+        return Undone("kept", "the Application was deleted meanwhile, so there is nothing to roll forward")
+
+    async def _end(self, kube: Kube, application: Object, waited: float) -> None:
+        """Terminate our rollback as `argocd app terminate-op` does; take one back that nobody takes up."""
+        if operation_state(application).get("phase") == "Running":
+            path = "/status/operationState/phase"
+            await self._patch(kube, application, [{"op": "replace", "path": path, "value": "Terminating"}])
+        elif not operation_state(application) and waited > TAKEN_UP:
+            await self._patch(kube, application, [{"op": "remove", "path": "/operation"}])
+
+    def _judge(self, application: Object, *, tried: bool) -> Undone | None:
+        """How the undo ends as things stand; None while something of ours is to be taken back.
+
+        `tried`: a sync back that failed was asked for just now, so that trying again would not help.
+        """
+        if busy := under_way(application):
+            return Undone("kept", f"an operation of {initiator(busy)} is in progress, and is left to it")
+        last = operation_state(application)
+        mark = mark_of(last.get("operation"))
+        failed = last.get("phase") in ("Failed", "Error")
+        if failed and mark == self.restoring and tried:
+            why = f"{last['phase']}: {last.get('message')}"
+            return Undone("failed", f"the sync back to {self._before} ended in {why}")
+        now = (history(application) or [{}])[-1]
+        if same_deployment(now, self.before):
+            # What was cut off may have applied a part of it.
+            return None if failed and mark in (self.mark, self.restoring) else RESTORED
+        if now.get("id") == self.before["id"] + 1 and same_deployment(now, self.to):
+            return None
+        return Undone(
+            "kept", f"{initiator(now)} deployed {short(revision_of(now))} meanwhile, and it is left so"
+        )
+
+    async def audit(self, kube: Kube) -> Undone:
+        application = await kube.find(self.ref)
+        if application is None:
+            return Undone("kept", "the Application is gone")
+        if mark_of(under_way(application)) in (self.mark, self.restoring):
+            return Undone("failed", self._unfinished(application))
+        verdict = self._judge(application, tried=True)
+        return verdict or Undone("failed", f"{short(revision_of(self.to))} is still deployed")
+
+    def _unfinished(self, application: Object) -> str:
+        phase = operation_state(application).get("phase")
+        if phase is None:
+            return (
+                f"the sync back to {self._before} waits in the Application's `operation`: "
+                "is argocd-application-controller running? It is carried out when it is"
+            )
+        message = operation_state(application).get("message") or ""
+        return f"the sync back to {self._before} has not ended ({phase}: {message})"
+
+    @property
+    def _before(self) -> str:
+        return short(revision_of(self.before))

@@ -1,0 +1,155 @@
+"""The `argocd` probe: how Argo CD says an Application is, and the Applications that it deploys."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from gameday.experiment.model import DNSLabel, ObjectName, Spec
+from gameday.platform.errors import PlatformError
+from gameday.platform.objects import Object, Ref, controller
+from gameday.probes.base import Measurement, Value
+
+if TYPE_CHECKING:
+    from gameday.platform.world import World
+
+DEEPEST = 5  # applications of applications; a circle must end
+
+
+class ArgoCDSpec(Spec):
+    """Which Application, and what to read of it."""
+
+    application: ObjectName = Field(description="The Application's name.")
+    namespace: DNSLabel = Field("argocd", description="Its own namespace.")
+    read: Literal["health", "sync", "revision", "phase", "sinceReconcile"] = Field(
+        "health",
+        description="`health` (Healthy, Progressing, Degraded, …), `sync` (Synced, OutOfSync), the "
+        "`revision` that is deployed, `phase` of the last operation (Succeeded, Running, Failed, Error), or "
+        "seconds `sinceReconcile`, the last comparison with git.",
+    )
+    children: bool = Field(
+        False,
+        description="Also the Applications that it deploys, itself or by an ApplicationSet, and theirs.",
+    )
+
+    @classmethod
+    def shorthand(cls) -> str:
+        return "application"
+
+
+class ArgoCD:
+    """An Argo CD Application's health, sync status, revision, operation, or time since its last look."""
+
+    Spec: ClassVar = ArgoCDSpec
+    needs_prometheus: ClassVar[bool] = False
+    example: ClassVar[str] = """\
+name: inference is deployed and well
+argocd: {application: inference}
+is: Healthy
+"""
+
+    async def measure(self, spec: ArgoCDSpec, world: World) -> Measurement:
+        """One value for each Application; one that is not well is explained in the message."""
+        from gameday.platform.argocd import NoArgoCD, application_ref, applications
+
+        ref = application_ref(spec.application, spec.namespace)
+        try:
+            known = await applications(world.kube, None if spec.children else spec.namespace)
+        except NoArgoCD as error:
+            raise PlatformError(str(error)) from error
+        found = next((a for a in known if _named(a, spec.namespace, spec.application)), None)
+        if found is None:
+            return Measurement((), f"there is no {ref}")
+        family = _family(found, known) if spec.children else [found]
+        values = [_read(a, spec.read) for a in family]
+        message = await _message(spec, family, world)
+        if not any(value is not None for value in values):
+            return Measurement((), message)
+        names = [_name(a) if spec.children else "" for a in family]
+        # One of which nothing is known yet holds no bound, and must not be forgotten.
+        series = [(n, "" if v is None else v) for n, v in zip(names, values, strict=True)]
+        return Measurement(tuple(series), message)
+
+
+def _named(application: Object, namespace: str, name: str) -> bool:
+    meta = application["metadata"]
+    return bool((meta.get("namespace"), meta["name"]) == (namespace, name))
+
+
+def _name(application: Object) -> str:
+    return str(Ref.of(application))
+
+
+def _family(first: Object, known: list[Object]) -> list[Object]:
+    """An Application and all that it deploys, directly or through an ApplicationSet, each once."""
+    found, layer = {first["metadata"]["uid"]: first}, [first]
+    for _ in range(DEEPEST):
+        layer = [
+            child
+            for parent in layer
+            for child in known
+            if child["metadata"]["uid"] not in found and _deploys(parent, child)
+        ]
+        found |= {a["metadata"]["uid"]: a for a in layer}
+    return list(found.values())
+
+
+def _deploys(parent: Object, child: Object) -> bool:
+    from gameday.platform.argocd import identity, status_of
+
+    deployed = {identity(r) for r in status_of(parent).get("resources") or ()}
+    meta = child["metadata"]
+    owner = controller(child) or {}
+    group = "argoproj.io"
+    return (group, "Application", meta["namespace"], meta["name"]) in deployed or (
+        owner.get("kind") == "ApplicationSet"
+        and (group, "ApplicationSet", meta["namespace"], owner.get("name")) in deployed
+    )
+
+
+def _read(application: Object, what: str) -> Value | None:
+    """The value, None while Argo CD has not said."""
+    from gameday.platform.argocd import history, operation_state, revision_of, status_of
+
+    status = status_of(application)
+    match what:
+        case "health":
+            return (status.get("health") or {}).get("status")
+        case "sync":
+            return (status.get("sync") or {}).get("status")
+        case "revision":
+            return revision_of((history(application) or [{}])[-1]) or None
+        case "phase":
+            return operation_state(application).get("phase")
+    at = status.get("reconciledAt")
+    if at is None:
+        return None
+    return (datetime.now(UTC) - datetime.fromisoformat(at.replace("Z", "+00:00"))).total_seconds()
+
+
+async def _message(spec: ArgoCDSpec, family: list[Object], world: World) -> str:
+    from gameday.platform.argocd_failure import explain
+
+    said = []
+    for application in family:
+        if spec.read in ("health", "sync", "phase") and _suspicious(application):
+            diagnosis = await explain(world.kube, application)
+            if diagnosis is not None:
+                said.append(f"{_name(application)}: {diagnosis}" if spec.children else str(diagnosis))
+    silent = [_name(a) for a in family if _read(a, spec.read) is None]
+    if silent:
+        said.append(f"Argo CD has said nothing yet of the {spec.read} of {', '.join(silent)}")
+    return "; ".join(said)
+
+
+def _suspicious(application: Object) -> bool:
+    """Whether there is something to explain; a healthy Application costs no further question."""
+    from gameday.platform.argocd import operation_state, status_of
+
+    return (
+        _read(application, "health") not in ("Healthy", "Suspended")
+        or bool(status_of(application).get("conditions"))
+        or operation_state(application).get("phase") in ("Failed", "Error")
+    )
