@@ -13,11 +13,14 @@ from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
 from gameday.sandbox.cache import Cache
+from gameday.sandbox.facts import annotations_of
 from gameday.sandbox.fleet.argocd import Applications
 from gameday.sandbox.fleet.chaos import ChaosMesh
 from gameday.sandbox.fleet.gpu_operator import DevicePlugins
 from gameday.sandbox.fleet.host import Hosts
 from gameday.sandbox.fleet.kubelet import Kubelets
+from gameday.sandbox.fleet.network import Networks, operator
+from gameday.sandbox.fleet.network.tools import Tools
 from gameday.sandbox.fleet.nodes import Heartbeats, node_objects
 from gameday.sandbox.fleet.workloads import Meter
 from gameday.sandbox.manifests import CHAOS, chaos_crds, read
@@ -32,6 +35,7 @@ FOLLOWED = {
     "PodDisruptionBudget": "policy/v1",
     "Application": "argoproj.io/v1alpha1",
     "VirtualService": "networking.istio.io/v1",
+    "SriovNetworkNodeState": "sriovnetwork.openshift.io/v1",
     **dict.fromkeys([*CHAOS, "Schedule", "Workflow"], "chaos-mesh.org/v1alpha1"),
 }
 
@@ -57,6 +61,7 @@ class Fleet:
     kubelets: Kubelets = field(init=False)
     heartbeats: Heartbeats = field(init=False)
     chaos: ChaosMesh = field(init=False)
+    networks: Networks = field(default_factory=Networks)
     meter: Meter = field(init=False)
     hosts: Hosts = field(default_factory=Hosts)  # what programs on nodes find there
 
@@ -64,13 +69,18 @@ class Fleet:
         self.kubelets = Kubelets(self.cache, self.recorder, self.options.longest_stop)
         self.heartbeats = Heartbeats(self.cache, self.recorder, self.options.heartbeat)
         self.chaos = ChaosMesh(self.cache, self.recorder)
-        self.meter = Meter(self.cache, self.kubelets)
+        self.meter = Meter(self.cache, self.kubelets, self.networks)
+        Tools(self.networks, self._annotation).register(self.hosts)
 
     def switch_node(self, name: str, *, on: bool) -> None:
         """Take a node's power away, or give it back."""
         self.heartbeats.switch(name, on=on)
         self.kubelets.switch(name, on=on)
         self.meter.touch()
+
+    def _annotation(self, node: str, key: str) -> str:
+        found = self.cache.get("Node", ("", node))
+        return annotations_of(found).get(key, "") if found else ""
 
     async def install(self) -> None:
         """Create what isn't there: CRDs, nodes, workloads."""
@@ -79,6 +89,7 @@ class Fleet:
         nodes = node_objects(options.gpu_nodes, options.cpu_nodes, options.heartbeat)
         await create_all(self.cache.kube, nodes)
         if options.workloads:
+            await create_all(self.cache.kube, operator.objects(nodes))
             platform = read("platform")
             await create_all(self.cache.kube, [o for o in platform if o["kind"] == "Namespace"])
             await create_all(self.cache.kube, [o for o in platform if o["kind"] != "Namespace"])
@@ -93,6 +104,8 @@ class Fleet:
             group.create_task(self.chaos.run())
             group.create_task(Applications(self.cache, self.recorder).run())
             group.create_task(DevicePlugins(self.cache).run())
+            group.create_task(operator.Operator(self.cache, self.networks).run())
+            group.create_task(operator.Multus(self.cache, self.networks).run())
 
 
 async def create_all(kube: Kube, objects: list[Object]) -> None:

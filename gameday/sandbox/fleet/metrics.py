@@ -9,6 +9,7 @@ from gameday.platform.objects import Object, condition, gpus, is_finished
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import labels_of
 from gameday.sandbox.fleet.exposition import Family, line_of
+from gameday.sandbox.fleet.network import exporter
 from gameday.sandbox.fleet.nodes import GPUS, MODEL, is_simulated
 from gameday.sandbox.fleet.state import INFERENCE, TRAINER, pods_of, serves
 from gameday.sandbox.fleet.workloads import BOUNDS, HISTORY, Meter
@@ -42,6 +43,7 @@ class Pages:
         return {
             "kube-state-metrics": self._kube_state,
             "dcgm-exporter": self._dcgm,
+            "node-exporter": self._node_exporter,
             "inference-gateway": self._gateway,
             "training": self._training,
             "job-queue-controller": self._queue,
@@ -99,6 +101,11 @@ class Pages:
         meter = self._meter
         yield Family("job_queue_depth", "gauge", "Jobs that wait for admission.").add(round(meter.depth, 3))
         yield Family("job_queue_admitted_total", "counter", "Jobs admitted.").add(meter.admitted)
+
+    def _node_exporter(self) -> Iterator[Family]:
+        nodes = [n for n in self._cache.all("Node") if is_simulated(n) and gpus(n)]
+        names = sorted(n["metadata"]["name"] for n in nodes)
+        return exporter.families(self._meter.networks.of(name) for name in names if self._lives(name))
 
     # -- GPUs ----------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from gameday.sandbox.facts import annotations_of, deleting, labels_of
 from gameday.sandbox.fleet import model
 from gameday.sandbox.fleet.chaos.experiments import injected
 from gameday.sandbox.fleet.model import Cluster, Replica
+from gameday.sandbox.fleet.network import Networks
+from gameday.sandbox.fleet.network.effects import merged, on_worker
 
 INFERENCE = ("inference", "inference")  # namespace and app label
 TRAINER = ("training", "trainer")
@@ -20,13 +22,13 @@ ANSWERS_AFTER = "sandbox.gameday.dev/answers-after"
 _WITH_EFFECT = ("NetworkChaos", "StressChaos", "HTTPChaos", "IOChaos")
 
 
-def cluster(cache: Cache, lives: Callable[[str], bool]) -> Cluster:
+def cluster(cache: Cache, lives: Callable[[str], bool], networks: Networks) -> Cluster:
     """The state now; `lives` tells whether a node has power."""
     effects = _effects(cache)
     queue = sum(is_ready(p) and lives(p["spec"].get("nodeName", "")) for p in pods_of(cache, QUEUE))
     return Cluster(
         replicas=[_replica(p, effects, lives) for p in pods_of(cache, INFERENCE)],
-        workers=[_replica(p, effects, lives) for p in pods_of(cache, TRAINER)],
+        workers=[_replica(p, effects, lives, networks) for p in pods_of(cache, TRAINER)],
         queue_controllers=queue,
     )
 
@@ -48,13 +50,20 @@ def serves(pod: Object, lives: Callable[[str], bool]) -> bool:
     return running and lives(pod["spec"].get("nodeName", ""))
 
 
-def _replica(pod: Object, effects: dict[str, dict[str, Any]], lives: Callable[[str], bool]) -> Replica:
+def _replica(
+    pod: Object,
+    effects: dict[str, dict[str, Any]],
+    lives: Callable[[str], bool],
+    networks: Networks | None = None,
+) -> Replica:
     name = pod["metadata"]["name"]
     effect = dict(effects.get(f"{pod['metadata']['namespace']}/{name}", {}))
     if slow := annotations_of(pod).get(ANSWERS_AFTER):  # a revision of the program that is slower
         effect["delay"] = effect.get("delay", 0.0) + parse_duration(slow)
     if throttled := model.throttled(_cpu_limit(pod)):
         effect["busy"] = _more(effect, "busy", throttled)
+    if networks is not None:
+        effect = merged([effect, on_worker(pod, networks.of(pod["spec"]["nodeName"]))])
     ready = is_ready(pod) and not deleting(pod)
     return Replica(name, pod["spec"]["nodeName"], ready, serves(pod, lives), **effect)
 

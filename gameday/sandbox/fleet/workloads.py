@@ -11,6 +11,7 @@ from gameday.sandbox.fleet import model
 from gameday.sandbox.fleet.kubelet import Kubelets
 from gameday.sandbox.fleet.mesh import Mesh, Requests, mesh
 from gameday.sandbox.fleet.model import Serving
+from gameday.sandbox.fleet.network import Networks
 from gameday.sandbox.fleet.state import cluster
 from gameday.sandbox.manifests import CHAOS
 
@@ -68,9 +69,10 @@ class Meter:
     Until `go_live` it counts what an undisturbed platform does, so that the start leaves no dent.
     """
 
-    def __init__(self, cache: Cache, kubelets: Kubelets) -> None:
+    def __init__(self, cache: Cache, kubelets: Kubelets, networks: Networks) -> None:
         self._cache = cache
         self._kubelets = kubelets
+        self.networks = networks
         self._at = time.time() - HISTORY
         self._changed_at: float | None = None
         self._live = False
@@ -89,6 +91,7 @@ class Meter:
         self.depth = model.WAITING
         for kind in ("Pod", "Node", "VirtualService", *CHAOS):
             cache.listen(kind, self._note)
+        networks.listen(lambda _: self.touch())
 
     def go_live(self) -> None:
         """From here on the cluster's own state counts."""
@@ -118,7 +121,7 @@ class Meter:
         self._add(now)
 
     def _look(self, now: float) -> None:
-        self._cluster = cluster(self._cache, self._kubelets.lives)
+        self._cluster = cluster(self._cache, self._kubelets.lives, self.networks)
         self._mesh = mesh(self._cache)
         self._traffic, self._refused = model.inference(self._cluster.replicas, self._mesh.demand)
         self.by_pod = {r.name: self.by_pod.get(r.name, 0.0) for r in self._cluster.replicas}
