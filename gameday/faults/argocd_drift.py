@@ -124,7 +124,7 @@ class Drift:
         if obj is None:
             return Evidence("out", (f"{ref} is gone", *self._measured))
         value = edit.read(obj)
-        state = "in" if value == edit.after else "healed"
+        state = "in" if value == edit.after else "over"
         return Evidence(state, (f"{ref}: {edit.name} is {value!r}", *self._measured))
 
 

@@ -64,9 +64,9 @@ class FaultPlan:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was read back from the data plane. `state`: in, out, partial, healed.
+    """What was read back from the data plane. `state`: in, out, partial, over.
 
-    Healed: the platform itself has put right what was broken, which is an end of being in and of being out.
+    Over: it was in, and nothing of it is left to take back, since the platform put it right by itself, say.
     """
 
     state: str

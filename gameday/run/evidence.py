@@ -17,9 +17,9 @@ from gameday.masking import mask
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
+from gameday.platform.owners import owners
 from gameday.platform.resources import EVENTS, PODS
 from gameday.platform.world import Victim, World
-from gameday.run.owners import owners
 
 MOST_TARGETS = 50
 MOST_EVENTS = 50  # of one target, the newest

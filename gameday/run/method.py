@@ -26,7 +26,7 @@ from gameday.safety.plan import Plan, StepPlan, fault_of, name_of
 if TYPE_CHECKING:
     from gameday.platform.world import World
 
-HEALED = "healed"
+OVER = "over"
 SETTLE_WITHIN = 120.0  # seconds a fault may take to be seen in, or out
 FAILURES = (PlanError, FaultError, Refused, PlatformError, OSError, ValueError)
 
@@ -174,7 +174,7 @@ class Method:
                 evidence = await fault.settled(planned.fault, world)
             except PlatformError as error:
                 evidence = Evidence("partial", (str(error),))
-            if evidence.state in (wanted, HEALED):
+            if evidence.state in (wanted, OVER):
                 return evidence
             if time.monotonic() > deadline:
                 seen = "; ".join(evidence.facts) or "nothing"

@@ -16,10 +16,10 @@ from gameday.experiment.selector import Selector
 from gameday.platform.errors import ApiError, PlatformError, Unreachable
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, Resource
+from gameday.platform.owners import owners
 from gameday.platform.resources import EVENTS, NODES, PODS
 from gameday.platform.world import Victim, World
 from gameday.run.digest import Digest
-from gameday.run.owners import owners
 
 # ReplicaSets are left out: what goes wrong in one is a condition of its Deployment, and in its events.
 WORKLOADS = (

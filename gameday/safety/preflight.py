@@ -17,6 +17,7 @@ from gameday.platform.objects import Ref
 from gameday.platform.resources import NODES
 from gameday.platform.world import World
 from gameday.safety.blast import count, measure, total
+from gameday.safety.ownership import ownership
 from gameday.safety.plan import Plan
 
 LEDGER_NEEDS = (
@@ -158,6 +159,21 @@ async def _prometheus(case: Case) -> Findings:
     return found or [_ok("prometheus", client.url)]
 
 
+async def _slurm(case: Case) -> Findings:
+    """Whether Slurm, where a step or a probe needs it, answers and takes the token."""
+    spec = case.experiment.spec
+    checks: list[Check] = [*spec.steady_state, *spec.abort_if]
+    asking = [c.name for c in checks if getattr(registry.probe(c.kind), "needs_slurm", False)]
+    asking += [f"step {s.path}" for s in case.plan.steps.values() if s.kind == "slurm"]
+    if not asking:
+        return []
+    client = case.world.slurm
+    if client is None:
+        text = f"no Slurm is given, but {', '.join(asking)} asks it"
+        return [_refused("slurm", text, "name one in spec.target.slurm, or with --slurm URL")]
+    return [_ok("slurm", f"{client.via}: {len(await client.partitions())} partitions")]
+
+
 async def _alerts(case: Case) -> Findings:
     """An expected alert which no rule makes can never fire; one that fires already proves nothing."""
     expected = case.experiment.spec.expect_alerts
@@ -170,6 +186,10 @@ async def _alerts(case: Case) -> Findings:
         for e in expected
         if e.alert in firing
     ]
+
+
+async def _argo_cd(case: Case) -> Findings:
+    return await ownership(case.plan, case.world)
 
 
 async def _other_runs(case: Case) -> Findings:
@@ -189,7 +209,9 @@ _CHECKS: tuple[_Check, ...] = (
     _blast_radius,
     _permissions,
     _prometheus,
+    _slurm,
     _alerts,
+    _argo_cd,
     _other_runs,
 )
 
