@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +14,7 @@ import aiohttp
 from pydantic_core import from_json
 
 from gameday.platform.errors import ApiError, ConfigError, Unreachable
+from gameday.platform.exec import Exec, run_in_container
 from gameday.platform.objects import Object, Ref, Resource
 from gameday.platform.resources import BUDGETS, CONFIG_MAPS, CRDS, EVENTS, LEASES, NAMESPACES, NODES, PODS
 
@@ -113,7 +114,7 @@ class Kube:
         *,
         verb: str = "",
         what: str = "",
-        query: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | Sequence[tuple[str, str]] | None = None,
         body: Any = None,
         content_type: str = "application/json",
         timeout: float = 30.0,
@@ -153,7 +154,7 @@ class Kube:
         self,
         method: str,
         path: str,
-        query: Mapping[str, Any] | None,
+        query: Mapping[str, Any] | Sequence[tuple[str, str]] | None,
         body: Any,
         content_type: str,
         timeout: float,
@@ -409,6 +410,30 @@ class Kube:
         return (await self.request("GET", path, verb="get", what=f"log of {ref}", query=query)).decode(
             errors="replace"
         )
+
+    async def exec(self, ref: Ref, container: str, command: Sequence[str], timeout: float = 30.0) -> Exec:
+        """Run a command in a container of a pod to its end, without stdin, for at most `timeout` seconds.
+
+        A command that fails is no error here: see `code`. ApiError says that it could not be run.
+        """
+        query = [("container", container), ("stdout", "true"), ("stderr", "true")]
+        query += [("command", c) for c in command]
+        path = await self._path(ref, "exec")
+        headers = {"User-Agent": "gameday"}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+        tls = self._api.rest_client.ssl_context if self.server.startswith("https:") else True
+        what = f"container {container} of {ref}"
+        try:
+            return await run_in_container(self.server + path, headers, tls, what, query, timeout)
+        except ApiError as error:
+            if error.reason:
+                raise
+            refused = error
+        try:  # the refusal of a WebSocket has no text, but that of a plain request has
+            await self.request("GET", path, verb="exec in", what=what, query=query, timeout=timeout)
+        except ApiError as error:
+            raise error if error.status == refused.status else refused from None
+        raise refused
 
     async def dry_run(self, obj: Object) -> Object:
         """Have the server validate a creation, with its schema and webhooks, and keep nothing."""

@@ -70,6 +70,9 @@ async def platform(options: Options, say: Callable[[str], None]) -> AsyncIterato
         kube = await stack.enter_async_context(await Kube.connect(kubeconfig, options.context))
         kube.manager, kube.patience = "sandbox", 0.0  # who waits here decides anew each time
         fleet = _fleet(kube, options, embedded)
+        certificate = options.directory / "kubelet.crt" if kube.server.startswith("https:") else None
+        await fleet.kubelet_api.start(certificate)
+        stack.push_async_callback(fleet.kubelet_api.stop)
         web = Web(fleet)
         await web.start()
         stack.push_async_callback(web.stop)
@@ -156,7 +159,7 @@ async def _until_ready(fleet: Fleet, options: Options, say: Callable[[str], None
     if not options.workloads:
         return
     say("waiting for the workloads")
-    await cache.until(["Deployment", "Pod", "Job"], lambda: _workloads_ready(cache))
+    await cache.until(["Deployment", "Pod", "Job", "Machine"], lambda: _workloads_ready(cache))
 
 
 _NOTHING: Object = {"metadata": {}}
@@ -169,6 +172,8 @@ def _workloads_ready(cache: Cache) -> bool:
             return False
         if deployment["status"].get("availableReplicas") != deployment["spec"]["replicas"]:
             return False
+    if not all(is_ready(m) for m in cache.all("Machine")) or not cache.all("Machine"):
+        return False
     workers = [p for p in cache.all("Pod", "training") if is_ready(p)]
     daemons = [p for p in cache.all("Pod", "chaos-mesh") if is_ready(p)]
     return len(workers) >= 4 and len(daemons) >= len(cache.all("Node"))

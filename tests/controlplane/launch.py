@@ -173,8 +173,8 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC",
             f"--service-cluster-ip-range={self.where.services}",
             "--allow-privileged=true",
-            # No name server here knows a node.
-            "--kubelet-preferred-address-types=InternalIP,Hostname",
+            # No name server here knows a node. Simulated ones alone have an InternalDNS, which is localhost.
+            "--kubelet-preferred-address-types=InternalDNS,InternalIP,Hostname",
         ]
 
     def _controller_manager_flags(self) -> list[str]:

@@ -66,11 +66,11 @@ v1 namespaces Namespace c status,finalize ns
 v1 nodes Node c status no
 v1 persistentvolumeclaims PersistentVolumeClaim n status pvc
 v1 persistentvolumes PersistentVolume c status pv
-v1 pods Pod n status,resize,eviction,binding,log po
+v1 pods Pod n status,resize,eviction,binding,log,exec po
 v1 replicationcontrollers ReplicationController n status,scale rc
 v1 resourcequotas ResourceQuota n status quota
 v1 secrets Secret n - -
-v1 serviceaccounts ServiceAccount n - sa
+v1 serviceaccounts ServiceAccount n token sa
 v1 services Service n status svc
 apps/v1 daemonsets DaemonSet n status ds
 apps/v1 deployments Deployment n status,scale deploy

@@ -12,16 +12,22 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
-from gameday.sandbox.apiserver import crds, discovery
+from gameday.sandbox.apiserver import crds, discovery, kubelets
 from gameday.sandbox.apiserver.access import Access, Denial
-from gameday.sandbox.apiserver.api import Api, LogReader
+from gameday.sandbox.apiserver.api import Api
 from gameday.sandbox.apiserver.collector import Collector
 from gameday.sandbox.apiserver.control import Control
 from gameday.sandbox.apiserver.failures import Failures
 from gameday.sandbox.apiserver.objects import NAMESPACES, Objects, Write
 from gameday.sandbox.apiserver.resources import Catalogue
 from gameday.sandbox.apiserver.routes import Request, route
-from gameday.sandbox.apiserver.status import Refused, no_such_path, unauthorized
+from gameday.sandbox.apiserver.status import (
+    Refused,
+    bad_request,
+    method_not_allowed,
+    no_such_path,
+    unauthorized,
+)
 from gameday.sandbox.apiserver.store import Event, Store, Where, encode
 from gameday.sandbox.apiserver.views import negotiate
 from gameday.sandbox.apiserver.watching import DEFAULT_SECONDS, Watch, error_line
@@ -33,17 +39,12 @@ _HEALTH = ("/healthz", "/readyz", "/livez")
 SPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
-def _no_log(pod: Json, _query: Mapping[str, str]) -> str:
-    return f"{pod['metadata']['name']}: the sandbox keeps no logs\n"
-
-
 class ApiServer:
     """A Kubernetes API server in this process.
 
     `token`: the bearer token that clients must send to be `user` (None: no token is needed, and one that is
     sent is taken for the user's name). `denials`: what is forbidden from the start. `window`: events kept per
-    kind for watches that come late. `read_log`: what answers `kubectl logs`. `bookmark_every`: seconds
-    between a watch's bookmarks.
+    kind for watches that come late. `bookmark_every`: seconds between a watch's bookmarks.
     """
 
     def __init__(
@@ -53,7 +54,6 @@ class ApiServer:
         user: str = "gameday",
         denials: Iterable[Denial] = (),
         window: int = 10_000,
-        read_log: LogReader = _no_log,
         bookmark_every: float = 60.0,
     ) -> None:
         self.store = Store(window)
@@ -61,7 +61,7 @@ class ApiServer:
         self.objects = Objects(self.store, self.catalogue)
         self.access = Access(denials)
         self.failures = Failures()
-        self._api = Api(self.objects, self.access, read_log)
+        self._api = Api(self.objects, self.access)
         self._token, self._user = token, user
         self._bookmark_every = bookmark_every
         self._watches: set[Watch] = set()
@@ -184,13 +184,26 @@ class ApiServer:
             return await self._stream(http, request)
         request.content_type = http.content_type if "Content-Type" in http.headers else ""
         request.agent = http.headers.get("User-Agent", "")
+        if request.resource.plural == "pods" and request.subresource in kubelets.SUBRESOURCES:
+            return await self._ask_kubelet(http, request)
         if http.body_exists:
             request.body = await http.read()
         code, body, warnings = self._api.answer(request)
-        response = _json(code, body, {"Content-Type": "text/plain"} if request.subresource == "log" else None)
+        response = _json(code, body)
         for warning in warnings:
             response.headers.add("Warning", f'299 - "{warning}"')
         return response
+
+    async def _ask_kubelet(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
+        if request.verb not in ("get", "create"):
+            raise method_not_allowed()
+        pod = self.objects.get(request.resource, request.namespace, request.name).object
+        name = pod["spec"].get("nodeName")
+        if not name:
+            raise bad_request(f"pod {request.name} does not have a host assigned")
+        nodes = self.catalogue.find("", "v1", "nodes")
+        assert nodes is not None
+        return await kubelets.ask(http, request.subresource, pod, self.objects.get(nodes, "", name).object)
 
     async def _stream(self, http: web.BaseRequest, request: Request) -> web.StreamResponse:
         view = negotiate(request.accept, request.resource, request.query.get("includeObject", ""))

@@ -14,11 +14,16 @@ from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import annotations_of
+from gameday.sandbox.fleet import machines
 from gameday.sandbox.fleet.argocd import Applications
 from gameday.sandbox.fleet.chaos import ChaosMesh
-from gameday.sandbox.fleet.gpu_operator import DevicePlugins
+from gameday.sandbox.fleet.gpu_health import GpuHealth
+from gameday.sandbox.fleet.gpu_operator import GpuOperator, with_gpus
+from gameday.sandbox.fleet.gpus import Gpus
 from gameday.sandbox.fleet.host import Hosts
 from gameday.sandbox.fleet.kubelet import Kubelets
+from gameday.sandbox.fleet.kubelet_api import Command, KubeletApi
+from gameday.sandbox.fleet.machines import Machines, MachineSets
 from gameday.sandbox.fleet.network import Networks, operator
 from gameday.sandbox.fleet.network.tools import Tools
 from gameday.sandbox.fleet.nodes import Heartbeats, node_objects
@@ -35,6 +40,8 @@ FOLLOWED = {
     "PodDisruptionBudget": "policy/v1",
     "Application": "argoproj.io/v1alpha1",
     "VirtualService": "networking.istio.io/v1",
+    "Machine": machines.API,
+    "MachineSet": machines.API,
     "SriovNetworkNodeState": "sriovnetwork.openshift.io/v1",
     **dict.fromkeys([*CHAOS, "Schedule", "Workflow"], "chaos-mesh.org/v1alpha1"),
 }
@@ -63,14 +70,26 @@ class Fleet:
     chaos: ChaosMesh = field(init=False)
     networks: Networks = field(default_factory=Networks)
     meter: Meter = field(init=False)
+    gpus: Gpus = field(init=False)
     hosts: Hosts = field(default_factory=Hosts)  # what programs on nodes find there
+    programs: dict[str, Command] = field(default_factory=dict)  # what containers answer to exec, by argv[0]
+    kubelet_api: KubeletApi = field(init=False)
+    address: str = ""  # of the web side, where the nodes' GPUd is
 
     def __post_init__(self) -> None:
-        self.kubelets = Kubelets(self.cache, self.recorder, self.options.longest_stop)
+        self.gpus = Gpus(self.cache)
+        self.kubelets = Kubelets(self.cache, self.recorder, self.options.longest_stop, self.hosts)
+        self.kubelet_api = KubeletApi(self.cache, self.kubelets.works, self.kubelets.log, self.programs)
         self.heartbeats = Heartbeats(self.cache, self.recorder, self.options.heartbeat)
         self.chaos = ChaosMesh(self.cache, self.recorder)
-        self.meter = Meter(self.cache, self.kubelets, self.networks)
+        self.meter = Meter(self.cache, self.kubelets, self.networks, self.gpus)
         Tools(self.networks, self._annotation).register(self.hosts)
+        self.gpus.register(self.hosts, self.programs)
+
+    def stop_kubelet(self, node: str, *, stopped: bool) -> None:
+        """Let a node's kubelet stop, or run again; its containers run on."""
+        self.kubelets.stop(node, stopped=stopped)
+        self.heartbeats.switch(node, on=not stopped and self.kubelets.lives(node))
 
     def switch_node(self, name: str, *, on: bool) -> None:
         """Take a node's power away, or give it back."""
@@ -86,11 +105,12 @@ class Fleet:
         """Create what isn't there: CRDs, nodes, workloads."""
         options = self.options
         await create_all(self.cache.kube, [*chaos_crds(), *read("argocd"), *read("istio")])
-        nodes = node_objects(options.gpu_nodes, options.cpu_nodes, options.heartbeat)
-        await create_all(self.cache.kube, nodes)
+        port = self.kubelet_api.port
+        nodes = node_objects(options.gpu_nodes, options.cpu_nodes, options.heartbeat, port)
+        await create_all(self.cache.kube, [with_gpus(n, self.address) for n in nodes])
         if options.workloads:
             await create_all(self.cache.kube, operator.objects(nodes))
-            platform = read("platform")
+            platform = [*read("platform"), *read("machines")]
             await create_all(self.cache.kube, [o for o in platform if o["kind"] == "Namespace"])
             await create_all(self.cache.kube, [o for o in platform if o["kind"] != "Namespace"])
             await create_all(self.cache.kube, read("applications"))
@@ -102,8 +122,12 @@ class Fleet:
             group.create_task(self.kubelets.run())
             group.create_task(self.heartbeats.run())
             group.create_task(self.chaos.run())
+            if self.options.workloads:
+                group.create_task(MachineSets(self.cache, self.recorder).run())
+                group.create_task(Machines(self.cache, self.recorder, self.options.heartbeat).run())
             group.create_task(Applications(self.cache, self.recorder).run())
-            group.create_task(DevicePlugins(self.cache).run())
+            group.create_task(GpuOperator(self.cache, self.gpus).run())
+            group.create_task(GpuHealth(self.cache, self.recorder, self.gpus).run())
             group.create_task(operator.Operator(self.cache, self.networks).run())
             group.create_task(operator.Multus(self.cache, self.networks).run())
 

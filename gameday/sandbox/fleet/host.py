@@ -40,6 +40,11 @@ class SimulatedHost:
 
     def __init__(self, node: str, hosts: Hosts, loop: asyncio.AbstractEventLoop) -> None:
         self._node, self._hosts, self._loop = node, hosts, loop
+        self._cut: BaseException | None = None
+
+    def cut(self, end: BaseException) -> None:
+        """From now on whoever touches the node ends like this: its program's process is no more."""
+        self._cut = end
 
     def run(self, *argv: str) -> str:
         tool = self._hosts.tools.get(argv[0])
@@ -66,6 +71,8 @@ class SimulatedHost:
         return self._hosts.files[max(found, key=len)]
 
     def _in_loop(self, ask: Callable[[], T]) -> T:
+        if self._cut is not None:
+            raise self._cut
         answer: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def call() -> None:

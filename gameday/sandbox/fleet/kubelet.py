@@ -12,7 +12,9 @@ from gameday.platform.objects import MIRROR_POD, Object, Ref, is_finished, is_tr
 from gameday.sandbox.cache import Cache, Key, key_of
 from gameday.sandbox.facts import annotations_of, deleting, new_condition, now, seconds_of, with_conditions
 from gameday.sandbox.fleet import resizing
+from gameday.sandbox.fleet.host import Hosts
 from gameday.sandbox.fleet.nodes import address_of, is_simulated
+from gameday.sandbox.fleet.programs import Programs, is_program, not_pulled
 from gameday.sandbox.recorder import Recorder
 from gameday.sandbox.work import Work
 
@@ -28,7 +30,7 @@ TERMINATED = 143  # the exit code of a program that ended on SIGTERM
 class Kubelets:
     """One work queue over the pods of all simulated nodes."""
 
-    def __init__(self, cache: Cache, recorder: Recorder, longest_stop: float) -> None:
+    def __init__(self, cache: Cache, recorder: Recorder, longest_stop: float, hosts: Hosts) -> None:
         self._cache = cache
         self._kube = cache.kube
         self._recorder = recorder
@@ -36,7 +38,9 @@ class Kubelets:
         self._work: Work[Key] = Work("kubelet", self._reconcile, workers=32)
         self._nodes: Work[Key] = Work("kubelet static pods", self._static_pods, workers=2)
         self._ending: dict[str, float] = {}  # pod's uid: loop time at which its program has ended
-        self.dead: set[str] = set()  # nodes whose kubelet is switched off
+        self._programs = Programs(cache.kube, hosts, self._work.add)
+        self.dead: set[str] = set()  # nodes without power
+        self.stopped: set[str] = set()  # nodes on which only the kubelet does not run
         cache.listen("Pod", self._pod_changed)
         cache.listen("Node", self._node_changed)
 
@@ -48,13 +52,30 @@ class Kubelets:
             group.create_task(self._nodes.run())
 
     def lives(self, node: str) -> bool:
+        """Whether a node has power, so that what runs there goes on running."""
         return node not in self.dead
 
+    def works(self, node: str) -> bool:
+        """Whether a node's kubelet does anything."""
+        return self.lives(node) and node not in self.stopped
+
     def switch(self, node: str, *, on: bool) -> None:
-        """Make a node's kubelet dead (it keeps quiet, as after a power cut) or bring it back."""
+        """Take a node's power away (it keeps quiet, its programs are no more) or give it back."""
         (self.dead.discard if on else self.dead.add)(node)
         for pod in self._cache.pods_on(node):
+            if not on:
+                self._programs.power_cut(pod)
             self._work.add(key_of(pod))
+
+    def stop(self, node: str, *, stopped: bool) -> None:
+        """Let a node's kubelet stop, or run again, while its pods go on running."""
+        (self.stopped.add if stopped else self.stopped.discard)(node)
+        for pod in self._cache.pods_on(node):
+            self._work.add(key_of(pod))
+
+    def log(self, pod: Object) -> str:
+        """A container's log: only the nodes' programs have one."""
+        return self._programs.log(pod) or f"{pod['metadata']['name']}: the sandbox keeps no logs\n"
 
     async def restart(self, key: Key) -> None:
         """Restart a pod's containers in place, as after a crash."""
@@ -70,6 +91,7 @@ class Kubelets:
             return
         if new is None:
             self._ending.pop(pod["metadata"]["uid"], None)
+            self._programs.gone(pod)
             if MIRROR_POD in annotations_of(pod):
                 self._nodes.add(("", pod["spec"]["nodeName"]))
         else:
@@ -87,7 +109,7 @@ class Kubelets:
     def _is_mine(self, pod: Object) -> bool:
         name = pod["spec"].get("nodeName")
         node = self._cache.get("Node", ("", name)) if name else None
-        return node is not None and is_simulated(node) and self.lives(name)
+        return node is not None and is_simulated(node) and self.works(name)
 
     # -- pods ----------------------------------------------------------------------------------
 
@@ -96,6 +118,8 @@ class Kubelets:
         if pod is None or not self._is_mine(pod):
             return None
         try:
+            if is_program(pod):
+                return await self._program(pod)
             if deleting(pod):
                 return await self._end(pod)
             if is_finished(pod):
@@ -147,6 +171,19 @@ class Kubelets:
             "startTime": (pod.get("status") or {}).get("startTime") or now(),
         }
         await self._write(pod, status)
+
+    async def _program(self, pod: Object) -> float | None:
+        """A pod with the node's own program, which says itself when it has ended."""
+        image = pod["spec"]["containers"][0]["image"]
+        if image.partition("/")[0].endswith(".invalid") and not deleting(pod):
+            await self._write(pod, not_pulled(pod))
+            return None
+        status, wait = await self._programs.step(pod)
+        if status is not None:
+            await self._write(pod, status)
+        if deleting(pod) and wait is None:
+            await self._cache.delete(pod, grace=0)
+        return wait
 
     async def _resize(self, pod: Object) -> float | None:
         node = self._cache.get("Node", ("", pod["spec"]["nodeName"]))
@@ -206,7 +243,7 @@ class Kubelets:
     async def _static_pods(self, key: Key) -> float | None:
         """Mirror pods for a node's static pods; one that was deleted comes back, as with a real kubelet."""
         node = self._cache.get("Node", key)
-        if node is None or not self.lives(key[1]):
+        if node is None or not self.works(key[1]):
             return None
         for name in annotations_of(node).get(STATIC, "").split(","):
             full = f"{name.strip()}-{key[1]}"

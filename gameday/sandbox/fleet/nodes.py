@@ -28,11 +28,21 @@ _HEALTHY = {
 }
 
 
-def node_objects(gpu_nodes: int, cpu_nodes: int, heartbeat: float) -> list[Object]:
-    """The Node objects and their first Leases."""
-    nodes = [_node(f"gpu-{i}", i, gpus=GPUS) for i in range(gpu_nodes)]
-    nodes += [_node(f"cpu-{i}", gpu_nodes + i, gpus=0) for i in range(cpu_nodes)]
+def node_objects(gpu_nodes: int, cpu_nodes: int, heartbeat: float, port: int = 10250) -> list[Object]:
+    """The Node objects and their first Leases; their kubelets are served on `port` of this machine."""
+    nodes = [_node(f"gpu-{i}", i, GPUS, port) for i in range(gpu_nodes)]
+    nodes += [_node(f"cpu-{i}", gpu_nodes + i, 0, port) for i in range(cpu_nodes)]
     return [*nodes, *(_lease(n["metadata"]["name"], heartbeat) for n in nodes)]
+
+
+def extra_node(
+    name: str, labels: dict[str, str], annotations: dict[str, str], heartbeat: float
+) -> tuple[Object, Object]:
+    """A node without GPUs that joins later, and its first Lease."""
+    node = _node(name, len(name), gpus=0)
+    node["metadata"]["labels"] |= labels
+    node["metadata"]["annotations"] = annotations
+    return node, _lease(name, heartbeat)
 
 
 def is_simulated(node: Object) -> bool:
@@ -48,7 +58,7 @@ def address_of(node: str) -> str:
     return f"198.18.{number // 250 % 256}.{number % 250 + 1}"
 
 
-def _node(name: str, number: int, gpus: int) -> Object:
+def _node(name: str, number: int, gpus: int, port: int = 10250) -> Object:
     zone = ZONES[number % len(ZONES)]
     labels = {
         MARK: "true",
@@ -97,6 +107,7 @@ def _node(name: str, number: int, gpus: int) -> Object:
             "addresses": [
                 {"type": "InternalIP", "address": address_of(name)},
                 {"type": "Hostname", "address": name},
+                {"type": "InternalDNS", "address": "localhost"},  # where API servers reach the kubelet
             ],
             "nodeInfo": {
                 "architecture": "amd64",
@@ -110,7 +121,7 @@ def _node(name: str, number: int, gpus: int) -> Object:
                 "systemUUID": name,
                 "bootID": name,
             },
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         },
     }
 
