@@ -26,6 +26,7 @@ _SUBRESOURCE: dict[
     "binding": ("", "v1", "Binding", ["create"]),
     "log": ("", "", "", ["get"]),
     "finalize": ("", "", "", ["update"]),
+    "exec": ("", "", "PodExecOptions", ["create", "get"]),
     "resize": ("", "", "", ["get", "patch", "update"]),
 }
 
