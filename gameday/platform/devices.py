@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 _PREFIXES = ("nvidia.com/gpu", "nvidia.com/mig-", "amd.com/gpu")
 
 
-def allocatable_gpus(node: Object, field: str = "allocatable") -> int:
-    """GPUs and MIG devices that the scheduler may give out on a node (or its `capacity`)."""
+def gpu_resources(node: Object, field: str = "allocatable") -> dict[str, int]:
+    """GPUs and MIG devices that the scheduler may give out on a node (or its `capacity`), by resource."""
     resources = (node.get("status") or {}).get(field) or {}
-    return sum(int(amount) for name, amount in resources.items() if name.startswith(_PREFIXES))
+    return {name: int(amount) for name, amount in resources.items() if name.startswith(_PREFIXES)}
+
+
+def allocatable_gpus(node: Object, field: str = "allocatable") -> int:
+    """As `gpu_resources`, all together."""
+    return sum(gpu_resources(node, field).values())
 
 
 async def pods_on(kube: Kube, node: str) -> list[Object]:

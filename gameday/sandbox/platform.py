@@ -75,6 +75,7 @@ async def platform(options: Options, say: Callable[[str], None]) -> AsyncIterato
         stack.push_async_callback(fleet.kubelet_api.stop)
         web = Web(fleet)
         await web.start()
+        fleet.address = web.address
         stack.push_async_callback(web.stop)
         prometheus = Prometheus(options.directory / "prometheus", web.address, web.pages.jobs())
         tasks = await stack.enter_async_context(asyncio.TaskGroup())

@@ -4,6 +4,7 @@ GET  /metrics                          all pages at once
 GET  /metrics/JOB                      one exporter's page
 GET  /metrics/inference/POD            one inference pod's page
 GET  /targets/inference                the inference pods, as Prometheus' HTTP discovery wants them
+     /gpud/NODE/v1/...                  a node's GPUd
 POST /control/prometheus/stop|start
 POST /control/api/stop|start           the embedded API server goes away and comes back, state kept
 POST /control/nodes/NODE/stop|start    a node loses power: no signs of life, its pods are silent
@@ -19,6 +20,7 @@ from aiohttp import web
 
 from gameday.sandbox.fleet import Fleet
 from gameday.sandbox.fleet.exposition import text_of
+from gameday.sandbox.fleet.gpud import Gpud
 from gameday.sandbox.fleet.kubelet import pod_address
 from gameday.sandbox.fleet.metrics import Pages
 
@@ -45,6 +47,7 @@ class Web:
         app.router.add_post("/control/nodes/{node}/{way:stop|start}", self._node)
         app.router.add_post("/control/pods/{namespace}/{pod}/restart", self._restart)
         app.router.add_post("/control/{what:prometheus|api}/{way:stop|start}", self._switch)
+        app.router.add_routes(Gpud(self._fleet.gpus).routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()

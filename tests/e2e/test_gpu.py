@@ -118,7 +118,7 @@ async def no_operator(kube: Kube) -> AsyncIterator[Object]:
 
 
 async def test_without_an_operator_no_other_node_is_disturbed(
-    no_operator: Object, gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+    world_unchanged: Snapshot, no_operator: Object, gameday: Program, kube: Kube, tmp_path: Path
 ) -> None:
     before = await _plugin(kube, "gpu-7")
     ref = Ref.of(no_operator)

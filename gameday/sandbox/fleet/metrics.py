@@ -9,12 +9,22 @@ from gameday.platform.objects import Object, condition, gpus, is_finished
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import labels_of
 from gameday.sandbox.fleet.exposition import Family, line_of
+from gameday.sandbox.fleet.gpus import IDLE, Card
 from gameday.sandbox.fleet.network import exporter
-from gameday.sandbox.fleet.nodes import GPUS, MODEL, is_simulated
+from gameday.sandbox.fleet.nodes import MODEL, is_simulated
 from gameday.sandbox.fleet.state import INFERENCE, TRAINER, pods_of, serves
 from gameday.sandbox.fleet.workloads import BOUNDS, HISTORY, Meter
 
 STATES = ("true", "false", "unknown")
+DCGM = {  # by field number: the metric's name and help text, as dcgm-exporter's
+    203: ("DCGM_FI_DEV_GPU_UTIL", "GPU utilization (in %)."),
+    155: ("DCGM_FI_DEV_POWER_USAGE", "Power draw (in W)."),
+    150: ("DCGM_FI_DEV_GPU_TEMP", "GPU temperature (in C)."),
+    252: ("DCGM_FI_DEV_FB_USED", "Framebuffer memory used (in MiB)."),
+    160: ("DCGM_FI_DEV_POWER_MGMT_LIMIT", "Power limit (in W)."),
+    100: ("DCGM_FI_DEV_SM_CLOCK", "SM clock frequency (in MHz)."),
+    230: ("DCGM_FI_DEV_XID_ERRORS", "Value of the last XID error encountered."),
+}
 NAMESPACES = ("inference", "training", "platform")  # whose pods are told one by one
 WORKLOADS = ("inference-gateway", "training", "job-queue-controller")  # jobs with a past
 _ROUTE = {  # of the requests from the gateway to inference, as Istio labels them
@@ -110,38 +120,26 @@ class Pages:
     # -- GPUs ----------------------------------------------------------------------------------
 
     def _dcgm(self) -> Iterator[Family]:
-        busy = Family("DCGM_FI_DEV_GPU_UTIL", "gauge", "GPU utilization (in %).")
-        power = Family("DCGM_FI_DEV_POWER_USAGE", "gauge", "Power draw (in W).")
-        heat = Family("DCGM_FI_DEV_GPU_TEMP", "gauge", "GPU temperature (in C).")
-        memory = Family("DCGM_FI_DEV_FB_USED", "gauge", "Framebuffer memory used (in MiB).")
-        errors = Family("DCGM_FI_DEV_XID_ERRORS", "gauge", "Value of the last XID error encountered.")
-        training = self._meter.training > 0
+        """A GPU's own figures, and in their place what was injected into DCGM."""
+        families = {number: Family(name, "gauge", text) for number, (name, text) in DCGM.items()}
+        training, cards = self._meter.training > 0, self._meter.gpus
         for node in self._cache.all("Node"):
             name = node["metadata"]["name"]
             if not is_simulated(node) or not gpus(node) or not self._lives(name):
                 continue
-            holders = self._holders(name)
-            for index in range(GPUS):
+            holders = cards.holders(name)
+            for index, card in enumerate(cards.cards(name)):
                 holder = holders[index] if index < len(holders) else None
-                use = _utilisation(holder, training)
                 labels = {"gpu": str(index), "UUID": f"GPU-{name}-{index}", "device": f"nvidia{index}"}
                 labels |= {"modelName": MODEL, "node": name}
                 if holder is not None:
                     labels |= {
                         k: holder["metadata"][v] for k, v in (("namespace", "namespace"), ("pod", "name"))
                     }
-                busy.add(use, **labels)
-                power.add(90 + 5.6 * use, **labels)
-                heat.add(31 + 0.38 * use, **labels)
-                memory.add(68000 if holder is not None else 0, **labels)
-                errors.add(0, **labels)
-        yield from (busy, power, heat, memory, errors)
-
-    def _holders(self, node: str) -> list[Object]:
-        """The pod on each GPU of a node, from the first one on."""
-        pods = [p for p in self._cache.pods_on(node) if not is_finished(p) and gpus(p)]
-        pods.sort(key=lambda p: (p["metadata"]["creationTimestamp"], p["metadata"]["name"]))
-        return [p for p in pods for _ in range(gpus(p))]
+                values = _figures(card, _utilisation(holder, training), holder is not None) | card.fields
+                for number, family in families.items():
+                    family.add(values[number], **labels)
+        yield from families.values()
 
     # -- the cluster's state -------------------------------------------------------------------
 
@@ -181,15 +179,35 @@ class Pages:
         cordoned = Family("kube_node_spec_unschedulable", "gauge", "Whether a node is cordoned.")
         conditions = Family("kube_node_status_condition", "gauge", "A node's conditions.")
         info = Family("kube_node_labels", "gauge", "A node's zone.")
+        capacity = Family("kube_node_status_capacity", "gauge", "GPUs of a node.")
+        allocatable = Family("kube_node_status_allocatable", "gauge", "GPUs of a node that are given out.")
         for node in self._cache.all("Node"):
             name = node["metadata"]["name"]
             cordoned.add(bool(node["spec"].get("unschedulable")), node=name)
             info.add(1, node=name, label_topology_kubernetes_io_zone=_zone(node))
+            for family, part in ((capacity, "capacity"), (allocatable, "allocatable")):
+                if count := (node.get("status") or {}).get(part, {}).get("nvidia.com/gpu"):
+                    family.add(float(count), node=name, resource="nvidia_com_gpu", unit="integer")
             for entry in (node.get("status") or {}).get("conditions") or ():
                 for each in STATES:
                     same = entry["status"].lower() == each
                     conditions.add(same, node=name, condition=entry["type"], status=each)
-        yield from (cordoned, conditions, info)
+        yield from (cordoned, conditions, info, capacity, allocatable)
+
+
+def _figures(card: Card, use: float, held: bool) -> dict[int, float]:
+    """What a GPU reports, by DCGM's field numbers."""
+    power = min(card.limit, IDLE + 5.6 * use)
+    heat = 31 + 0.067 * (power - IDLE)
+    return {
+        203: use,
+        155: power,
+        150: heat,
+        252: 68000 if held else 0,
+        160: card.limit,
+        100: card.clock,
+        230: 0,
+    }
 
 
 def _utilisation(holder: Object | None, training: bool) -> float:

@@ -11,6 +11,7 @@ from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import annotations_of, deleting, labels_of
 from gameday.sandbox.fleet import model
 from gameday.sandbox.fleet.chaos.experiments import injected
+from gameday.sandbox.fleet.gpus import Gpus
 from gameday.sandbox.fleet.model import Cluster, Replica
 from gameday.sandbox.fleet.network import Networks
 from gameday.sandbox.fleet.network.effects import merged, on_worker
@@ -22,13 +23,13 @@ ANSWERS_AFTER = "sandbox.gameday.dev/answers-after"
 _WITH_EFFECT = ("NetworkChaos", "StressChaos", "HTTPChaos", "IOChaos")
 
 
-def cluster(cache: Cache, lives: Callable[[str], bool], networks: Networks) -> Cluster:
+def cluster(cache: Cache, lives: Callable[[str], bool], networks: Networks, gpus: Gpus) -> Cluster:
     """The state now; `lives` tells whether a node has power."""
     effects = _effects(cache)
     queue = sum(is_ready(p) and lives(p["spec"].get("nodeName", "")) for p in pods_of(cache, QUEUE))
     return Cluster(
-        replicas=[_replica(p, effects, lives) for p in pods_of(cache, INFERENCE)],
-        workers=[_replica(p, effects, lives, networks) for p in pods_of(cache, TRAINER)],
+        replicas=[_replica(p, effects, lives, gpus) for p in pods_of(cache, INFERENCE)],
+        workers=[_replica(p, effects, lives, gpus, networks) for p in pods_of(cache, TRAINER)],
         queue_controllers=queue,
     )
 
@@ -54,6 +55,7 @@ def _replica(
     pod: Object,
     effects: dict[str, dict[str, Any]],
     lives: Callable[[str], bool],
+    gpus: Gpus,
     networks: Networks | None = None,
 ) -> Replica:
     name = pod["metadata"]["name"]
@@ -62,6 +64,7 @@ def _replica(
         effect["delay"] = effect.get("delay", 0.0) + parse_duration(slow)
     if throttled := model.throttled(_cpu_limit(pod)):
         effect["busy"] = _more(effect, "busy", throttled)
+    effect = merged([effect, gpus.effect(pod)])
     if networks is not None:
         effect = merged([effect, on_worker(pod, networks.of(pod["spec"]["nodeName"]))])
     ready = is_ready(pod) and not deleting(pod)

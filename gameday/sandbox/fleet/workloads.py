@@ -8,6 +8,7 @@ from bisect import bisect_left
 from gameday.platform.objects import Object
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.fleet import model
+from gameday.sandbox.fleet.gpus import Gpus
 from gameday.sandbox.fleet.kubelet import Kubelets
 from gameday.sandbox.fleet.mesh import Mesh, Requests, mesh
 from gameday.sandbox.fleet.model import Serving
@@ -69,7 +70,7 @@ class Meter:
     Until `go_live` it counts what an undisturbed platform does, so that the start leaves no dent.
     """
 
-    def __init__(self, cache: Cache, kubelets: Kubelets, networks: Networks) -> None:
+    def __init__(self, cache: Cache, kubelets: Kubelets, networks: Networks, gpus: Gpus) -> None:
         self._cache = cache
         self._kubelets = kubelets
         self.networks = networks
@@ -92,6 +93,8 @@ class Meter:
         for kind in ("Pod", "Node", "VirtualService", *CHAOS):
             cache.listen(kind, self._note)
         networks.listen(lambda _: self.touch())
+        self.gpus = gpus
+        gpus.listeners.append(lambda _: self.touch())
 
     def go_live(self) -> None:
         """From here on the cluster's own state counts."""
@@ -121,7 +124,7 @@ class Meter:
         self._add(now)
 
     def _look(self, now: float) -> None:
-        self._cluster = cluster(self._cache, self._kubelets.lives, self.networks)
+        self._cluster = cluster(self._cache, self._kubelets.lives, self.networks, self.gpus)
         self._mesh = mesh(self._cache)
         self._traffic, self._refused = model.inference(self._cluster.replicas, self._mesh.demand)
         self.by_pod = {r.name: self.by_pod.get(r.name, 0.0) for r in self._cluster.replicas}

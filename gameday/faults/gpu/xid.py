@@ -1,0 +1,199 @@
+"""`xid`: a GPU reports an error that it does not have, so that what watches it has something to react to.
+
+Three ways in, since platforms listen in different places: DCGM's own injection, a line of the driver's in
+the node's kernel log, and GPUd's fault injection. No way touches a GPU or its work: only reactions do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+
+from gameday.experiment.model import Spec
+from gameday.faults.base import Evidence, FaultPlan, PlanError
+from gameday.faults.gpu import xids
+from gameday.faults.nodes import node_victim, pick_nodes
+from gameday.faults.on_node import NodeProgramFault, OnNode, needs
+from gameday.platform import dcgm, gpud
+from gameday.platform.devices import allocatable_gpus
+from gameday.platform.objects import Object, Ref
+
+if TYPE_CHECKING:
+    from gameday.ledger.ledger import StepLedger
+    from gameday.platform.world import World
+
+Error = Annotated[
+    int,
+    PlainValidator(xids.number_of),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}],
+            "examples": [79, "fell off the bus", "double bit ECC error"],
+        }
+    ),
+]
+
+
+class XidSpec(Spec):
+    """Which error, on which GPUs, and where it is said."""
+
+    error: Error | None = Field(
+        None, description="The XID, by number or name: 79, `fell off the bus`, `row remap failure`."
+    )
+    field: int | None = Field(None, ge=1, description="Another DCGM field, by its number, in place of one.")
+    value: float | None = Field(None, description="The value that this field is to have.")
+    gpus: list[Annotated[int, Field(ge=0, le=63)]] = Field(
+        [0], min_length=1, description="GPUs of each node, by index."
+    )
+    via: Literal["dcgm", "kernelLog", "gpud"] = Field(
+        "dcgm",
+        description="Where it is said: to DCGM, in the node's kernel log, or to GPUd (which logs it there).",
+    )
+
+    @model_validator(mode="after")
+    def _one_error(self) -> XidSpec:
+        if (self.error is None) == (self.field is None) or (self.field is None) != (self.value is None):
+            raise ValueError("expected either `error`, or `field` and `value`")
+        if self.field is not None and self.via != "dcgm":
+            raise ValueError(f"`field` is one of DCGM's, and `via` is {self.via}: expected `via: dcgm`")
+        if self.via == "gpud" and self.error is not None and not xids.xid(self.error).fatal:
+            raise ValueError(
+                f"GPUd stays healthy for {xids.xid(self.error)}, so nobody could tell that it is in: "
+                "expected `via: dcgm` or `via: kernelLog`"
+            )
+        return self
+
+
+def said(spec: XidSpec) -> str:
+    """What the nodes are made to say."""
+    return f"DCGM field {spec.field} = {spec.value:g}" if spec.error is None else str(xids.xid(spec.error))
+
+
+async def _nodes(spec: Any, world: World) -> list[Object]:
+    nodes = await pick_nodes(spec.nodes, world)
+    for node in nodes:
+        count = allocatable_gpus(node, "capacity")
+        if beyond := [g for g in spec.xid.gpus if g >= count]:
+            raise PlanError(f"{node['metadata']['name']} has {count} GPUs: there is no GPU {beyond[0]}")
+    return nodes
+
+
+def _plan(spec: Any, nodes: list[Object], **more: Any) -> FaultPlan:
+    victims = tuple(map(node_victim, nodes))  # with all GPUs: what reacts to an XID drains the node
+    which = ", ".join(map(str, spec.xid.gpus))
+    changes = [f"{v.ref.name} GPU {which}: {said(spec.xid)} via {spec.xid.via}" for v in victims]
+    if spec.xid.error is not None:
+        changes.append(f"what should follow: {xids.xid(spec.xid.error).action}")
+    return FaultPlan(spec, victims, changes=tuple(changes), **more)
+
+
+class ViaDcgm:
+    """`dcgmi test --inject` in the node's DCGM pod; taken back by injecting the value that was there."""
+
+    async def plan(self, spec: Any, world: World) -> FaultPlan:
+        nodes = await _nodes(spec, world)
+        engines = await asyncio.gather(*(dcgm.engine(world.kube, n["metadata"]["name"]) for n in nodes))
+        missing = [n["metadata"]["name"] for n, e in zip(nodes, engines, strict=True) if e is None]
+        if missing:
+            raise PlanError(
+                f"{', '.join(missing)}: no DCGM pod runs there (looked for an image dcgm or dcgm-exporter): "
+                "enable the operator's dcgm operand, or choose `via: kernelLog`"
+            )
+        spaces = sorted({e.pod.namespace or "" for e in engines if e})
+        return _plan(
+            spec,
+            nodes,
+            needs=("list pods", *(f"{verb} pods/exec {s}" for s in spaces for verb in ("create", "get"))),
+        )
+
+    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+        from gameday.ledger.dcgm import DcgmInject
+
+        field, value = _field(plan.spec.xid)
+        operations = await asyncio.gather(
+            *(
+                DcgmInject.of(world.kube, v.ref, gpu, field, value)
+                for v in plan.victims
+                for gpu in plan.spec.xid.gpus
+            )
+        )
+        await ledger.perform(operations)
+
+    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+        """In when DCGM itself reads the value back on every GPU, out when on none."""
+        field, value = _field(plan.spec.xid)
+        asked = [(v.ref.name, gpu) for v in plan.victims for gpu in plan.spec.xid.gpus]
+        now = await asyncio.gather(*(dcgm.value(world.kube, node, gpu, field) for node, gpu in asked))
+        facts = tuple(
+            f"{node} GPU {gpu}: DCGM field {field} is {'not read' if v is None else f'{v:g}'}"
+            for (node, gpu), v in zip(asked, now, strict=True)
+        )
+        ours = [v == value for v in now]
+        return Evidence("in" if all(ours) else "partial" if any(ours) else "out", facts)
+
+
+def _field(spec: XidSpec) -> tuple[int, float]:
+    if spec.field is not None and spec.value is not None:
+        return spec.field, spec.value
+    return dcgm.XID_FIELD, float(spec.error or 0)
+
+
+class ViaKernelLog(NodeProgramFault):
+    """The driver's line in the node's kernel log, written by a program on the node."""
+
+    async def plan(self, spec: Any, world: World) -> FaultPlan:
+        nodes = await _nodes(spec, world)
+        return _plan(
+            spec,
+            nodes,
+            irreversible=("a line of the kernel log stays there until the node restarts; it does no harm",),
+            needs=needs(world),
+            data={"nodes": [n["metadata"]["name"] for n in nodes]},
+        )
+
+    def programs(self, plan: FaultPlan) -> list[OnNode]:
+        spec = plan.spec.xid
+        options = {"xid": spec.error, "text": xids.xid(spec.error).name, "gpus": list(spec.gpus)}
+        return [OnNode(Ref("v1", "Node", n), "xid-line", options) for n in plan.data["nodes"]]
+
+
+class ViaGpud:
+    """GPUd's own fault injection; taken back by telling it that the component is healthy."""
+
+    async def plan(self, spec: Any, world: World) -> FaultPlan:
+        nodes = await _nodes(spec, world)
+        urls = {n["metadata"]["name"]: gpud.url_of(n) for n in nodes}
+        healths = await asyncio.gather(*(gpud.health(url, gpud.XID_COMPONENT) for url in urls.values()))
+        ill = [name for name, health in zip(urls, healths, strict=True) if health != "Healthy"]
+        if ill:
+            raise PlanError(
+                f"{', '.join(ill)}: GPUd's {gpud.XID_COMPONENT} is not Healthy already: nothing would change"
+            )
+        return _plan(
+            spec,
+            nodes,
+            irreversible=("GPUd's event and its line of the kernel log stay in their histories",),
+            warnings=("GPUd injects on the node, not on one GPU",) if spec.xid.gpus != [0] else (),
+            data={"urls": urls},
+        )
+
+    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+        from gameday.ledger.gpud import GpudInject
+
+        urls, number = plan.data["urls"], plan.spec.xid.error
+        await ledger.perform(GpudInject(v.ref, urls[v.ref.name], number) for v in plan.victims)
+
+    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+        """In when every node's GPUd holds the XID against it, out when each is Healthy."""
+        asked = [(v.ref.name, plan.data["urls"][v.ref.name]) for v in plan.victims]
+        now = await asyncio.gather(*(gpud.health(url, gpud.XID_COMPONENT) for _, url in asked))
+        facts = tuple(
+            f"{n}: GPUd says {gpud.XID_COMPONENT} is {h}" for (n, _), h in zip(asked, now, strict=True)
+        )
+        ill = [h != "Healthy" for h in now]
+        return Evidence("in" if all(ill) else "partial" if any(ill) else "out", facts)
+
+
+WAYS = {"dcgm": ViaDcgm, "kernelLog": ViaKernelLog, "gpud": ViaGpud}
