@@ -32,6 +32,15 @@ Prometheus = Annotated[
     str | None,
     typer.Option(help="Prometheus' address.", envvar="GAMEDAY_PROMETHEUS_URL", show_default=False),
 ]
+Slurm = Annotated[
+    str | None,
+    typer.Option(
+        "--slurm",
+        help="slurmrestd's address; its token is in $SLURM_JWT.",
+        envvar="GAMEDAY_SLURM_URL",
+        show_default=False,
+    ),
+]
 Reports = Annotated[Path, typer.Option(help="Where the folders of runs are.")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from gameday.cli.options import (
     Prometheus,
     Reports,
     Set,
+    Slurm,
     Values,
     interruptible,
     plainly,
@@ -55,6 +57,7 @@ def run(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     prometheus: Prometheus = None,
+    slurmrestd: Slurm = None,
     reports: Reports = Path("reports"),
     slack: Annotated[bool, typer.Option(help="Post to Slack, when $SLACK_BOT_TOKEN is set.")] = True,
 ) -> None:
@@ -64,7 +67,7 @@ def run(
         code = asyncio.run(
             _run(
                 loaded,
-                _options(kubeconfig, context, prometheus, seed, reports, saved),
+                _options(kubeconfig, context, prometheus, slurmrestd, seed, reports, saved),
                 in_sandbox,
                 yes,
                 slack,
@@ -77,13 +80,14 @@ def _options(
     kubeconfig: str | None,
     context: str | None,
     prometheus: str | None,
+    slurm: str | None,
     seed: int | None,
     reports: Path = Path("reports"),
     saved: Path | None = None,
 ) -> Options:
     from gameday.run.session import Options
 
-    return Options(kubeconfig, context, prometheus, seed, reports, saved)
+    return Options(kubeconfig, context, prometheus, seed, reports, saved, slurm)
 
 
 async def _run(loaded: Loaded, options: Options, in_sandbox: bool, yes: bool, told: bool) -> int:
@@ -142,12 +146,13 @@ def plan(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     prometheus: Prometheus = None,
+    slurmrestd: Slurm = None,
 ) -> None:
     """Resolve the targets, check everything, and show what a run would do. Changes nothing."""
     with plainly():
         loaded = read(file, sets, values)
         refused = asyncio.run(
-            _plan(loaded, _options(kubeconfig, context, prometheus, seed), in_sandbox, output)
+            _plan(loaded, _options(kubeconfig, context, prometheus, slurmrestd, seed), in_sandbox, output)
         )
     raise typer.Exit(REFUSED if refused else 0)
 
@@ -185,11 +190,13 @@ async def _platform(options: Options, in_sandbox: bool, console: Console) -> Asy
         started = sandbox(on_progress=lambda text: shown.update(f"starting the sandbox: {text}"))
         box = await started.__aenter__()
     try:
+        os.environ["SLURM_JWT"] = box.slurm_token
         yield replace(
             options,
             kubeconfig=str(box.kubeconfig),
             context=box.context,
             prometheus=box.prometheus_url,
+            slurm=box.slurm_url,
             sandbox=True,
         )
     finally:
@@ -218,4 +225,6 @@ async def _up(nodes: int, directory: Path | None) -> None:
     async with sandbox(directory, nodes=nodes, on_progress=lambda text: print(text, file=sys.stderr)) as box:
         print(f"export KUBECONFIG={box.kubeconfig}")
         print(f"export GAMEDAY_PROMETHEUS_URL={box.prometheus_url}", flush=True)
+        print(f"export GAMEDAY_SLURM_URL={box.slurm_url}")
+        print(f"export SLURM_JWT={box.slurm_token}", flush=True)
         await asyncio.Event().wait()

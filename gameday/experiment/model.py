@@ -191,6 +191,32 @@ class NodeProgram(Spec):
     )
 
 
+class SlurmExec(Spec):
+    """A pod that has `scontrol`: Slinky's or SUNK's controller or login pod."""
+
+    namespace: DNSLabel = Field(description="The pod's namespace.")
+    selector: LabelSelector = Field(description="The pod's labels; the first Ready one is used.")
+    container: DNSLabel | None = Field(None, description="Its container; else the pod's first.")
+
+
+class SlurmAccess(Spec):
+    """How Slurm is reached. Of several ways the first reads, and the first that can make a change makes it."""
+
+    url: Text | None = Field(
+        None,
+        description="slurmrestd's address: http://…, https://… or unix:///path; its token is in $SLURM_JWT.",
+    )
+    exec: SlurmExec | None = Field(None, description="`scontrol` in a pod.")
+    local: bool = Field(False, description="`scontrol` on this machine.")
+    user: Text | None = Field(None, description="Whom the token is for; else the user that it names.")
+
+    @model_validator(mode="after")
+    def _some_way(self) -> Self:
+        if not (self.url or self.exec or self.local):
+            raise ValueError("expected at least one of `url`, `exec` and `local: true`")
+        return self
+
+
 class Target(Spec):
     """The cluster and the part of it that may be touched. Any other cluster is refused."""
 
@@ -200,6 +226,9 @@ class Target(Spec):
     namespaces: list[DNSLabel] = Field([], description="Namespaces whose objects may be touched.")
     nodes: NodeSelector | None = Field(None, description="Nodes that may be touched.")
     node_program: NodeProgram = NodeProgram()
+    slurm: SlurmAccess | None = Field(
+        None, description="The Slurm cluster; --slurm and $GAMEDAY_SLURM_URL override its `url`."
+    )
 
 
 class BlastRadius(Spec):

@@ -376,14 +376,14 @@ class Evict:
                 raise
 
     async def undo(self, kube: Kube) -> Undone:
-        return Undone("irreversible", "an evicted pod does not come back; its controller made another one")
+        return Undone("irreversible", "what is gone does not come back; its controller makes another one")
 
     audit = undo
 
 
 @dataclass(frozen=True)
 class Delete(Evict):
-    """Delete a pod, budgets or not. Irreversible as an eviction is."""
+    """Delete an object that its controller replaces, budgets or not. Irreversible as an eviction is."""
 
     kind: ClassVar[str] = "delete"
 
@@ -401,6 +401,10 @@ _KINDS = {
     "argocd-rollback": "gameday.ledger.argocd:Rollback",
     "dcgm": "gameday.ledger.dcgm:DcgmInject",
     "gpud": "gameday.ledger.gpud:GpudInject",
+    "slurm-node": "gameday.ledger.slurm:OutOfService",
+    "slurm-resume": "gameday.ledger.slurm:BackInService",
+    "slurm-partition": "gameday.ledger.slurm:HoldPartition",
+    "slurm-requeue": "gameday.ledger.slurm:Requeue",
     "node-program": "gameday.ledger.node_program:NodeProgram",
 }
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gameday.platform.kube import Kube
     from gameday.platform.objects import Ref
     from gameday.platform.prometheus import Prometheus
+    from gameday.platform.slurm.client import Slurm
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ class World:
 
     kube: Kube
     prometheus: Prometheus | None = None
+    slurm: Slurm | None = None
     run: str = ""
     seed: int = 0
     namespaces: tuple[str, ...] = ()

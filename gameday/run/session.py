@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gameday import __version__, events
 from gameday.experiment.loader import Loaded
+from gameday.experiment.model import SlurmAccess
 from gameday.faults.base import PlanError
 from gameday.masking import mask
 from gameday.platform.errors import PlatformError
@@ -27,6 +29,9 @@ from gameday.run.log import Listener, Log
 from gameday.run.verdict import Outcome
 from gameday.safety.plan import Plan, make_plan
 from gameday.safety.preflight import identity, preflight, refusals
+
+if TYPE_CHECKING:
+    from gameday.platform.slurm.client import Slurm
 
 Approve = Callable[[Plan, list[events.Preflight]], Awaitable[bool]]
 # Given the way to write to the log, what hears the log while the context lasts: a Slack thread, say.
@@ -43,6 +48,7 @@ class Options:
     seed: int | None = None
     reports: Path = Path("reports")
     plan: Path | None = None
+    slurm: str | None = None  # slurmrestd's address
     sandbox: bool = False
     projections: tuple[Projection, ...] = ()
 
@@ -61,6 +67,7 @@ async def connected(loaded: Loaded, options: Options, run: str = "") -> AsyncIte
             namespaces=tuple(spec.target.namespaces),
             node_selector=spec.target.nodes.selector if spec.target.nodes else "",
             node_program=spec.target.node_program,
+            slurm=_slurm(spec.target.slurm, options.slurm, kube),
             folder=loaded.path.parent,
         )
         if options.prometheus is None:
@@ -68,6 +75,21 @@ async def connected(loaded: Loaded, options: Options, run: str = "") -> AsyncIte
             return
         async with Prometheus(options.prometheus) as prometheus:
             yield replace(world, prometheus=prometheus)
+
+
+def _slurm(access: SlurmAccess | None, url: str | None, kube: Kube) -> Slurm | None:
+    """The experiment's Slurm, with the address of the command line before that of the file."""
+    if access is None and not url:
+        return None
+    from gameday.platform.slurm.client import Slurm
+    from gameday.platform.slurm.transport import Via
+
+    access = access or SlurmAccess(url=url)
+    pod = access.exec
+    via = Via(url=url or access.url or "", user=access.user or "", local=access.local)
+    if pod is not None:
+        via = replace(via, namespace=pod.namespace, selector=pod.selector, container=pod.container or "")
+    return Slurm.of(via, kube)
 
 
 def new_run(name: str) -> str:
@@ -141,6 +163,8 @@ def _started(loaded: Loaded, world: World) -> events.RunStarted:
     platform = {"context": world.kube.context, "server": world.kube.server}
     if world.prometheus is not None:
         platform["prometheus"] = world.prometheus.url
+    if world.slurm is not None:
+        platform["slurm"] = str(world.slurm.via)
     meta = loaded.experiment.metadata
     return events.RunStarted(
         run=world.run,

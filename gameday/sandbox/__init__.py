@@ -34,6 +34,8 @@ class Sandbox:
     metrics_url: str
     control_url: str
     directory: Path
+    slurm_url: str = ""  # slurmrestd's
+    slurm_token: str = ""  # for whoever is to ask it
 
 
 @asynccontextmanager
@@ -112,4 +114,6 @@ def _described(data: dict[str, str]) -> Sandbox:
         metrics_url=data["metrics"],
         control_url=data["control"],
         directory=Path(data["directory"]),
+        slurm_url=data.get("slurm", ""),
+        slurm_token=data.get("slurmToken", ""),
     )

@@ -1,0 +1,91 @@
+"""The `slurmKubernetesAgree` probe: is a node that one scheduler keeps free kept free by the other too?
+
+A node drained in Slurm alone still gets pods; one cordoned in Kubernetes alone still gets jobs. Whatever
+glues the two together (Slinky, SUNK, a script) takes a while, hence the grace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakKeyDictionary
+
+from pydantic import Field
+
+from gameday.experiment.model import Duration, Spec, Text
+from gameday.probes.base import Measurement
+from gameday.probes.slurm import client_of
+
+if TYPE_CHECKING:
+    from gameday.platform.kube import Kube
+    from gameday.platform.objects import Object
+    from gameday.platform.slurm.model import Node
+    from gameday.platform.world import World
+
+# Since when each node is seen to be out of service for one of the two only, by the cluster's client: a probe
+# is made anew for each measurement. Neither scheduler says since when a node is as it is.
+_SINCE: WeakKeyDictionary[Kube, dict[str, float]] = WeakKeyDictionary()
+
+
+class SlurmKubernetesSpec(Spec):
+    """Which nodes, and how long the two may disagree about one."""
+
+    grace: Duration = Field(
+        30.0, validate_default=True, description="How long a node may be out of service in one of them only."
+    )
+    partition: Text | None = Field(
+        None, description="Only the nodes of this partition; else all that both know."
+    )
+
+
+class SlurmKubernetesAgree:
+    """The number of nodes that Slurm and Kubernetes disagree about for longer than `grace`; each is named."""
+
+    Spec: ClassVar = SlurmKubernetesSpec
+    needs_prometheus: ClassVar[bool] = False
+    needs_slurm: ClassVar[bool] = True
+    example: ClassVar[str] = """\
+name: Slurm and Kubernetes agree on the drains
+slurmKubernetesAgree: {grace: 30s}
+is: 0
+"""
+
+    async def measure(self, spec: SlurmKubernetesSpec, world: World) -> Measurement:
+        """The disagreements stand in the series' name, so that a failure names them."""
+        from gameday.platform.resources import NODES
+
+        in_slurm, listed = await asyncio.gather(client_of(world).nodes(), world.kube.list(NODES))
+        in_kubernetes = {n["metadata"]["name"]: n for n in listed}
+        both = [n for n in in_slurm if n.name in in_kubernetes]
+        both = [n for n in both if spec.partition is None or spec.partition in n.partitions]
+        if not both:
+            return Measurement((), "no node has the same name in Slurm and in Kubernetes")
+        found = {n.name: text for n in both if (text := _difference(n, in_kubernetes[n.name]))}
+        lasting = _lasting(found, _SINCE.setdefault(world.kube, {}), spec.grace, {n.name for n in both})
+        younger = "; ".join(f"{text} (within grace)" for name, text in found.items() if name not in lasting)
+        return Measurement(
+            (("; ".join(found[name] for name in lasting), float(len(lasting))),),
+            younger or f"{len(both)} nodes compared",
+        )
+
+
+def _lasting(found: dict[str, str], since: dict[str, float], grace: float, asked: set[str]) -> list[str]:
+    """The nodes that are disagreed about for longer than `grace`; forgets those that no longer are."""
+    now = time.monotonic()
+    for name in asked - found.keys():
+        since.pop(name, None)
+    return [name for name in found if now - since.setdefault(name, now) >= grace]
+
+
+def _difference(node: Node, other: Object) -> str:
+    """Where a node is out of service in one only, which one and why; "" where they agree."""
+    from gameday.platform.objects import is_true
+
+    cordoned = bool((other.get("spec") or {}).get("unschedulable"))
+    out = cordoned or not is_true(other, "Ready")
+    if node.out == out:
+        return ""
+    if node.out:
+        return f"{node.name} is {node.word} in Slurm ({node.reason or 'no reason given'}), not in Kubernetes"
+    return f"{node.name} is {'cordoned' if cordoned else 'not Ready'} in Kubernetes, but {node.word} in Slurm"
