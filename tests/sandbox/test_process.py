@@ -65,7 +65,7 @@ async def test_its_parts_can_go_and_come_back_and_nothing_is_left(data: Path) ->
             with pytest.raises(Unreachable):
                 await kube.list(NODES)
             await switch(running, "api/start")
-            assert len(await eventually(lambda: kube.list(NODES))) == 10
+            assert len(await eventually(lambda: kube.list(NODES))) == 11
             pods = await kube.list(PODS, "training")
             await kube.delete(Ref.of(pods[0]))  # its controllers and kubelets are with it again
             await eventually(

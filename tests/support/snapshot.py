@@ -30,11 +30,13 @@ KINDS = {
     "apiextensions.k8s.io/v1": ["CustomResourceDefinition"],
     "argoproj.io/v1alpha1": ["Application"],
     "networking.istio.io/v1": ["VirtualService"],
+    "cluster.x-k8s.io/v1beta2": ["MachineSet"],
 }
 CHAOS = "chaos-mesh.org/v1alpha1"
 # Chaos Mesh's own bookkeeping, one per pod that was ever hit; it stays there upstream too.
 CHAOS_BOOKKEEPING = {"PodHttpChaos", "PodIOChaos", "PodNetworkChaos"}
 OWN_NAMESPACE = "gameday"  # the ledger's records are meant to stay
+REVISION = "deployment.kubernetes.io/revision"  # counts on, also when an old template comes back
 VOLATILE = ("resourceVersion", "managedFields", "generation")
 
 
@@ -92,8 +94,21 @@ async def _list(kube: Kube, version: str, kind: str) -> list[Object]:
     return [obj for obj in objects if obj["metadata"].get("namespace") != OWN_NAMESPACE]
 
 
+OWNER = "cluster.x-k8s.io/owner-name"  # on a node that a MachineSet replaces by another when it is lost
+NODES_OWN = (
+    "name",
+    "uid",
+    "creationTimestamp",
+    "providerID",
+    "kubernetes.io/hostname",
+    "cluster.x-k8s.io/machine",
+)
+
+
 def _name(obj: Object) -> str:
     meta = obj["metadata"]
+    if owner := (meta.get("annotations") or {}).get(OWNER):
+        return f"{obj['kind']} of MachineSet {owner}"
     return f"{obj['kind']} {meta['namespace'] + '/' if 'namespace' in meta else ''}{meta['name']}"
 
 
@@ -101,11 +116,20 @@ def _lasting(obj: Object) -> Object:
     meta = {key: value for key, value in obj["metadata"].items() if key not in VOLATILE}
     if obj["kind"] == "CustomResourceDefinition":
         return {"metadata": meta}
+    if REVISION in meta.get("annotations", {}):
+        meta["annotations"] = {k: v for k, v in meta["annotations"].items() if k != REVISION}
     lasting = {key: value for key, value in obj.items() if key not in ("status", "metadata")}
     if obj["kind"] == "Node":
         conditions = obj.get("status", {}).get("conditions", [])
         lasting["conditions"] = {condition["type"]: condition["status"] for condition in conditions}
-    return lasting | {"metadata": meta}
+    lasting |= {"metadata": meta}
+    return _without(lasting, NODES_OWN) if OWNER in (meta.get("annotations") or {}) else lasting
+
+
+def _without(value: Any, keys: tuple[str, ...]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {k: _without(v, keys) for k, v in value.items() if k not in keys}
 
 
 def _changes(before: Any, after: Any, at: str = "") -> Iterator[str]:
