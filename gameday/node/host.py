@@ -74,7 +74,7 @@ class NodeHost:
         return self._below(path).read_text(errors="replace")
 
     def write(self, path: str, text: str) -> None:
-        with self._below(path).open("r+" if self._below(path).is_file() else "w") as file:
+        with os.fdopen(os.open(self._below(path), os.O_WRONLY | os.O_TRUNC), "w") as file:  # never a new file
             file.write(text)
 
     def _below(self, path: str) -> Path:

@@ -27,6 +27,7 @@ from gameday.sandbox.fleet.machines import Machines, MachineSets
 from gameday.sandbox.fleet.network import Networks, operator
 from gameday.sandbox.fleet.network.tools import Tools
 from gameday.sandbox.fleet.nodes import Heartbeats, node_objects
+from gameday.sandbox.fleet.systemd import Systemd
 from gameday.sandbox.fleet.workloads import Meter
 from gameday.sandbox.manifests import CHAOS, chaos_crds, read
 from gameday.sandbox.recorder import Recorder
@@ -82,11 +83,12 @@ class Fleet:
         self.kubelet_api = KubeletApi(self.cache, self.kubelets.works, self.kubelets.log, self.programs)
         self.heartbeats = Heartbeats(self.cache, self.recorder, self.options.heartbeat)
         self.chaos = ChaosMesh(self.cache, self.recorder)
+        Systemd(self.kubelets.works, self.stop_kubelet).register(self.hosts)
         self.meter = Meter(self.cache, self.kubelets, self.networks, self.gpus)
         Tools(self.networks, self._annotation).register(self.hosts)
         self.gpus.register(self.hosts, self.programs)
 
-    def stop_kubelet(self, node: str, *, stopped: bool) -> None:
+    def stop_kubelet(self, node: str, stopped: bool) -> None:
         """Let a node's kubelet stop, or run again; its containers run on."""
         self.kubelets.stop(node, stopped=stopped)
         self.heartbeats.switch(node, on=not stopped and self.kubelets.lives(node))

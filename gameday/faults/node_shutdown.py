@@ -1,0 +1,72 @@
+"""Node shutdown: nodes' kubelets stop, so that the cluster loses the nodes while their pods run on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from gameday.experiment.model import NodePick, PositiveDuration, Spec, Text
+from gameday.faults.base import Evidence, FaultPlan, PlanError
+from gameday.faults.nodes import node_victim, pick_nodes
+from gameday.faults.on_node import NodeProgramFault, OnNode, needs
+from gameday.platform.objects import condition, is_ready
+from gameday.platform.world import World
+
+LOST_WITHIN = 300.0  # seconds in which a cluster calls a silent node lost; its controller manager decides
+
+
+class NodeShutdownSpec(Spec):
+    """Which nodes' kubelets stop."""
+
+    nodes: NodePick = Field(description="The nodes: by name, or by selector and number.")
+    unit: Text = Field("kubelet", description="The kubelet's systemd unit; k3s-agent or rke2-agent, say.")
+    settle_within: PositiveDuration = Field(
+        "5m",
+        validate_default=True,
+        description="How long the cluster may take to call the nodes lost, and to find them again.",
+    )
+
+
+class NodeShutdown(NodeProgramFault):
+    """A node's kubelet stops and is started again; until then the cluster sees a lost node."""
+
+    Spec: ClassVar[type[Spec]] = NodeShutdownSpec
+    spare: ClassVar[float] = LOST_WITHIN  # the hold begins once the cluster has noticed
+    silences: ClassVar[bool] = True
+    example: ClassVar[str] = "nodeShutdown: {nodes: {names: [gpu-0]}}"
+
+    async def plan(self, spec: Any, world: World) -> FaultPlan:
+        nodes = await pick_nodes(spec.nodes, world)
+        lost = [n["metadata"]["name"] for n in nodes if not is_ready(n)]
+        if lost:
+            raise PlanError(
+                f"{', '.join(lost)}: not Ready already, so nothing would change: choose other nodes"
+            )
+        programs = [OnNode(v.ref, "kubelet-stop", {"unit": spec.unit}) for v in map(node_victim, nodes)]
+        return FaultPlan(
+            spec,
+            tuple(node_victim(n) for n in nodes),
+            changes=tuple(f"stop the kubelet on {n['metadata']['name']}" for n in nodes),
+            needs=needs(world),
+            data={"programs": [p.to_data() for p in programs]},
+        )
+
+    def programs(self, plan: FaultPlan) -> list[OnNode]:
+        return [OnNode.from_data(p) for p in plan.data["programs"]]
+
+    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+        """In when the cluster calls the nodes lost, out when they are Ready and their programs have ended."""
+        programs = await super().settled(plan, world)
+        nodes = await asyncio.gather(*(world.kube.get(v.ref) for v in plan.victims))
+        ready = {n["metadata"]["name"]: condition(n, "Ready") for n in nodes}
+        facts = tuple(
+            f"{name}: Ready is {c.get('status')} ({c.get('reason', '')})" for name, c in ready.items()
+        )
+        states = {c.get("status") == "True" for c in ready.values()}
+        if states == {False} and programs.state != "out":
+            return Evidence("in", facts)
+        return Evidence(
+            "out" if states == {True} and programs.state == "out" else "partial", (*facts, *programs.facts)
+        )

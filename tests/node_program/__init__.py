@@ -1,0 +1,1 @@
+"""Tests of the program that runs on nodes, as a process of its own."""
