@@ -56,6 +56,8 @@ node:
 	@.ci/ensure containernetworking-plugins "the network of the real node's pods" --run test -x /usr/lib/cni/bridge
 	@.ci/ensure iproute2 "the real node's links" ip
 	@.ci/ensure busybox-static "the real node's container image" --run dpkg-query --listfiles busybox-static
+	@.ci/ensure gcc "the driver that NVIDIA's device plugin loads on the real node" gcc
+	@.ci/ensure libc6-dev "the same driver" --run test -e /usr/include/stdlib.h
 	@.ci/ensure python3 "the real node's container image" --run dpkg-query --listfiles python3-minimal
 
 prometheus:

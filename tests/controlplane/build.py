@@ -46,6 +46,18 @@ CRDS = {
         "sigs.k8s.io/cluster-api@v1.14.2",
         "core/config/crd/bases/cluster.x-k8s.io_machinesets.yaml",
     ),
+    "sriov-node-states.yaml": (
+        "github.com/k8snetworkplumbingwg/sriov-network-operator@v1.6.0",
+        "config/crd/bases/sriovnetwork.openshift.io_sriovnetworknodestates.yaml",
+    ),
+    "sriov-node-policies.yaml": (
+        "github.com/k8snetworkplumbingwg/sriov-network-operator@v1.6.0",
+        "config/crd/bases/sriovnetwork.openshift.io_sriovnetworknodepolicies.yaml",
+    ),
+    "network-attachment-definitions.yaml": (
+        "github.com/k8snetworkplumbingwg/network-attachment-definition-client@v1.7.7",
+        "artifacts/networks-crd.yaml",
+    ),
 }
 
 
@@ -67,7 +79,7 @@ def build() -> Path:
     """The folder holding one symlink per program; compiles them when this source was never built here."""
     folder = _folder()
     if not (folder / "kubectl").exists():
-        with _one_at_a_time(folder):
+        with one_at_a_time(folder):
             if not (folder / "kubectl").exists():
                 _compile(folder)
     return folder
@@ -78,7 +90,7 @@ def crds() -> Path:
     digest = hashlib.sha256(json.dumps(CRDS, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_root() / f"crds-{digest}"
     if not folder.exists():
-        with _one_at_a_time(folder):
+        with one_at_a_time(folder):
             if not folder.exists():
                 _collect_crds(folder)
     return folder
@@ -90,7 +102,7 @@ def _folder() -> Path:
 
 
 @contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
+def one_at_a_time(folder: Path) -> Iterator[None]:
     """Two builds side by side would take twice as long and write the same file: the second waits."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
@@ -98,15 +110,15 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
-def _go() -> str:
-    go = shutil.which("go")
-    if go is None:
+def go() -> str:
+    found = shutil.which("go")
+    if found is None:
         raise BuildError(
             "Go is not installed, and the real control plane is compiled from its Go modules. "
             f"Install Go {_go_version()} or newer (https://go.dev/doc/install) and put it on PATH; "
             "`make test` needs no Go."
         )
-    return go
+    return found
 
 
 def _go_version() -> str:
@@ -120,7 +132,7 @@ def _kubernetes_version() -> str:
 
 
 def _compile(folder: Path) -> None:
-    go = _go()
+    compiler = go()
     version = _kubernetes_version()
     major, minor = version.removeprefix("v").split(".")[:2]
     stamps = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
@@ -129,32 +141,41 @@ def _compile(folder: Path) -> None:
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     started = time.monotonic()
-    _say(f"building Kubernetes {version} (about 15 minutes on two cores the first time, seconds afterwards)")
+    say(f"building Kubernetes {version} (about 15 minutes on two cores the first time, seconds afterwards)")
     _run_with_progress(
-        [go, "build", "-v", "-trimpath", "-buildvcs=false", f"-ldflags={ldflags}", "-o", staging / BINARY],
-        total=_package_count(go),
+        [
+            compiler,
+            "build",
+            "-v",
+            "-trimpath",
+            "-buildvcs=false",
+            f"-ldflags={ldflags}",
+            "-o",
+            staging / BINARY,
+        ],
+        total=_package_count(compiler),
         log=folder.with_name(f"{folder.name}.log"),
     )
     for program in PROGRAMS:
         (staging / program).symlink_to(BINARY)
     shutil.rmtree(folder, ignore_errors=True)
     staging.rename(folder)
-    _say(f"built {folder} in {time.monotonic() - started:.0f} s")
+    say(f"built {folder} in {time.monotonic() - started:.0f} s")
 
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "CGO_ENABLED": "0"}
 
 
-def _package_count(go: str) -> int:
+def _package_count(compiler: str) -> int:
     """How many packages there are to compile; downloads the modules on the way."""
-    _say("downloading Go modules")
-    command = [go, "list", "-deps"]
+    say("downloading Go modules")
+    command = [compiler, "list", "-deps"]
     listed = subprocess.run(
         command, cwd=SOURCE, env=_environment(), capture_output=True, text=True, check=False
     )
     if listed.returncode != 0:
-        raise BuildError(f"could not resolve the Go modules of the control plane:\n{_tail(listed.stderr)}")
+        raise BuildError(f"could not resolve the Go modules of the control plane:\n{tail(listed.stderr)}")
     return len(listed.stdout.split())
 
 
@@ -169,9 +190,9 @@ def _run_with_progress(command: list[str | Path], *, total: int, log: Path) -> N
         for count, line in enumerate(process.stderr, start=1):
             written.write(line)
             if count % every == 0:
-                _say(f"compiled {count} of at most {total} packages", again=True)
+                say(f"compiled {count} of at most {total} packages", again=True)
     if process.wait() != 0:
-        raise BuildError(f"go build failed; its last lines (all of it: {log}):\n{_tail(log.read_text())}")
+        raise BuildError(f"go build failed; its last lines (all of it: {log}):\n{tail(log.read_text())}")
 
 
 def _collect_crds(folder: Path) -> None:
@@ -188,21 +209,21 @@ def _collect_crds(folder: Path) -> None:
 
 
 def _module_folder(module: str) -> Path:
-    _say(f"fetching {module}")
+    say(f"fetching {module}")
     answer = subprocess.run(
-        [_go(), "mod", "download", "-json", module], cwd=SOURCE, capture_output=True, text=True, check=False
+        [go(), "mod", "download", "-json", module], cwd=SOURCE, capture_output=True, text=True, check=False
     )
     try:
         return Path(json.loads(answer.stdout)["Dir"])
     except (ValueError, KeyError):
-        raise BuildError(f"could not download {module}:\n{_tail(answer.stdout + answer.stderr)}") from None
+        raise BuildError(f"could not download {module}:\n{tail(answer.stdout + answer.stderr)}") from None
 
 
-def _tail(text: str, lines: int = 20) -> str:
+def tail(text: str, lines: int = 20) -> str:
     return "\n".join(text.strip().splitlines()[-lines:])
 
 
-def _say(message: str, *, again: bool = False) -> None:
+def say(message: str, *, again: bool = False) -> None:
     end = "\r" if again and sys.stderr.isatty() else "\n"
     print(f"controlplane: {message}", end=end, file=sys.stderr, flush=True)
 

@@ -69,6 +69,15 @@ def write_archive(path: Path, name: str, *layers: bytes) -> None:
             archive.addfile(member(inner, len(content)), io.BytesIO(content))
 
 
+def layer_of(archive: Path) -> bytes:
+    """The one layer of an archive that `build` made."""
+    with tarfile.open(archive) as opened:
+        name = next(n for n in opened.getnames() if n.endswith("/layer.tar"))
+        content = opened.extractfile(name)
+        assert content is not None
+        return content.read()
+
+
 def member(name: str, size: int, mode: int = 0o644) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = size, mode

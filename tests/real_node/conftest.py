@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from gameday.platform.kube import Kube
 from tests.support.node import RealNode
 from tests.support.platforms import Platform
 
@@ -21,3 +22,9 @@ def _only_where_there_is_a_node(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="session")
 def node(platform: Platform) -> RealNode:
     return platform.node
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def _another_node(kube: Kube) -> None:
+    """No experiment may touch all nodes of a cluster; this one is only an object."""
+    await kube.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "bystander"}})
