@@ -27,6 +27,7 @@ _SUBRESOURCE: dict[
     "log": ("", "", "", ["get"]),
     "finalize": ("", "", "", ["update"]),
     "exec": ("", "", "PodExecOptions", ["create", "get"]),
+    "token": ("authentication.k8s.io", "v1", "TokenRequest", ["create"]),
     "resize": ("", "", "", ["get", "patch", "update"]),
 }
 
