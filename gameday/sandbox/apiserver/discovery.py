@@ -26,6 +26,7 @@ _SUBRESOURCE: dict[
     "binding": ("", "v1", "Binding", ["create"]),
     "log": ("", "", "", ["get"]),
     "finalize": ("", "", "", ["update"]),
+    "token": ("authentication.k8s.io", "v1", "TokenRequest", ["create"]),
     "exec": ("", "", "PodExecOptions", ["create", "get"]),
     "token": ("authentication.k8s.io", "v1", "TokenRequest", ["create"]),
     "resize": ("", "", "", ["get", "patch", "update"]),
