@@ -41,9 +41,7 @@ class NodeShutdown(NodeProgramFault):
         nodes = await pick_nodes(spec.nodes, world)
         lost = [n["metadata"]["name"] for n in nodes if not is_ready(n)]
         if lost:
-            raise PlanError(
-                f"{', '.join(lost)}: not Ready already, so nothing would change: choose other nodes"
-            )
+            raise PlanError(f"{', '.join(lost)}: not Ready already, nothing would change: choose other nodes")
         programs = [OnNode(v.ref, "kubelet-stop", {"unit": spec.unit}) for v in map(node_victim, nodes)]
         return FaultPlan(
             spec,
