@@ -28,7 +28,6 @@ _SUBRESOURCE: dict[
     "finalize": ("", "", "", ["update"]),
     "token": ("authentication.k8s.io", "v1", "TokenRequest", ["create"]),
     "exec": ("", "", "PodExecOptions", ["create", "get"]),
-    "token": ("authentication.k8s.io", "v1", "TokenRequest", ["create"]),
     "resize": ("", "", "", ["get", "patch", "update"]),
 }
 
