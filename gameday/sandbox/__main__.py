@@ -1,9 +1,9 @@
 """Runs a sandbox until it is told to stop: `python -m gameday.sandbox --directory DIRECTORY`.
 
 Prints one JSON line on stdout when everything is ready: kubeconfig, context, api, prometheus, metrics,
-control, directory. Progress goes to stderr. Ends on SIGTERM or SIGINT, or with the process named by
---parent-pid. What can be switched while it runs (Prometheus, the API server, nodes) is in web.py; how the API
-can be made to fail, in apiserver/failures.py.
+control, slurm (slurmrestd's address), slurmToken, directory. Progress goes to stderr. Ends on SIGTERM or
+SIGINT, or with the process named by --parent-pid. What can be switched while it runs (Prometheus, the API
+server, slurmctld, nodes) is in web.py; how the API can be made to fail, in apiserver/failures.py.
 
 Annotations that change how things behave, all in sandbox.gameday.dev/:
     start-seconds    on a pod: the time from its start to Ready
@@ -11,6 +11,7 @@ Annotations that change how things behave, all in sandbox.gameday.dev/:
     no-backoff       on a Job's pod, "true": it is replaced at once, however often it was killed
     static-pods      on a node: names of static pods, whose mirror pods come back when they are deleted
     no-chaos-daemon  on a node, as a label: Chaos Mesh's daemon doesn't run there
+    kernel-without   on a node: queueing disciplines that its kernel lacks, as netem
     stuck            on a Chaos Mesh experiment, "true": its recovery fails for as long as it is there
 """
 

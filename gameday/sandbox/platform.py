@@ -73,6 +73,8 @@ async def platform(options: Options, say: Callable[[str], None]) -> AsyncIterato
         certificate = options.directory / "kubelet.crt" if kube.server.startswith("https:") else None
         await fleet.kubelet_api.start(certificate)
         stack.push_async_callback(fleet.kubelet_api.stop)
+        await fleet.slurm.restd.start()
+        stack.push_async_callback(fleet.slurm.restd.stop)
         web = Web(fleet)
         await web.start()
         fleet.address = web.address
@@ -107,6 +109,8 @@ async def platform(options: Options, say: Callable[[str], None]) -> AsyncIterato
             "context": kube.context,
             "api": kube.server,
             "prometheus": prometheus.url if options.prometheus else "",
+            "slurm": fleet.slurm.restd.url,
+            "slurmToken": fleet.slurm.tokens.token(),
             "metrics": f"http://{web.address}/metrics",
             "control": f"http://{web.address}/control",
             "directory": str(options.directory),
@@ -167,7 +171,8 @@ _NOTHING: Object = {"metadata": {}}
 
 
 def _workloads_ready(cache: Cache) -> bool:
-    for key in (("inference", "inference"), ("platform", "job-queue-controller")):
+    needed = (("inference", "inference"), ("platform", "job-queue-controller"), ("slurm", "slurm-controller"))
+    for key in needed:
         deployment = cache.get("Deployment", key)
         if deployment is None or not is_true(deployment, "Available"):
             return False

@@ -6,6 +6,7 @@ GET  /metrics/inference/POD            one inference pod's page
 GET  /targets/inference                the inference pods, as Prometheus' HTTP discovery wants them
      /gpud/NODE/v1/...                  a node's GPUd
 POST /control/prometheus/stop|start
+POST /control/slurm/stop|start         slurmctld goes away and comes back, state kept
 POST /control/api/stop|start           the embedded API server goes away and comes back, state kept
 POST /control/nodes/NODE/stop|start    a node loses power: no signs of life, its pods are silent
 POST /control/pods/NAMESPACE/POD/restart
@@ -23,6 +24,7 @@ from gameday.sandbox.fleet.exposition import text_of
 from gameday.sandbox.fleet.gpud import Gpud
 from gameday.sandbox.fleet.kubelet import pod_address
 from gameday.sandbox.fleet.metrics import Pages
+from gameday.sandbox.fleet.slurm import JOB as SLURM
 
 Switch = Callable[[bool], Awaitable[None]]  # on or off
 
@@ -33,10 +35,10 @@ class Web:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._runner: web.AppRunner | None = None
-        self.pages = Pages(fleet.cache, fleet.meter, fleet.kubelets.lives)
+        self.pages = Pages(fleet.cache, fleet.meter, fleet.kubelets.lives, {SLURM: fleet.slurm.metrics})
         self.live = False  # until then there is nothing to scrape, so that no alert fires while things start
         self.address = ""
-        self.switches: dict[str, Switch] = {}  # prometheus, api
+        self.switches: dict[str, Switch] = {"slurm": fleet.slurm.switch}  # and prometheus, api
 
     async def start(self) -> None:
         app = web.Application()
@@ -46,7 +48,7 @@ class Web:
         app.router.add_get("/targets/inference", self._targets)
         app.router.add_post("/control/nodes/{node}/{way:stop|start}", self._node)
         app.router.add_post("/control/pods/{namespace}/{pod}/restart", self._restart)
-        app.router.add_post("/control/{what:prometheus|api}/{way:stop|start}", self._switch)
+        app.router.add_post("/control/{what:prometheus|api|slurm}/{way:stop|start}", self._switch)
         app.router.add_routes(Gpud(self._fleet.gpus).routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()

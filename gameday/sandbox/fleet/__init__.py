@@ -27,6 +27,7 @@ from gameday.sandbox.fleet.machines import Machines, MachineSets
 from gameday.sandbox.fleet.network import Networks, operator
 from gameday.sandbox.fleet.network.tools import Tools
 from gameday.sandbox.fleet.nodes import Heartbeats, node_objects
+from gameday.sandbox.fleet.slurm import Slurm
 from gameday.sandbox.fleet.systemd import Systemd
 from gameday.sandbox.fleet.workloads import Meter
 from gameday.sandbox.manifests import CHAOS, chaos_crds, read
@@ -75,12 +76,15 @@ class Fleet:
     hosts: Hosts = field(default_factory=Hosts)  # what programs on nodes find there
     programs: dict[str, Command] = field(default_factory=dict)  # what containers answer to exec, by argv[0]
     kubelet_api: KubeletApi = field(init=False)
+    slurm: Slurm = field(init=False)
     address: str = ""  # of the web side, where the nodes' GPUd is
 
     def __post_init__(self) -> None:
         self.gpus = Gpus(self.cache)
         self.kubelets = Kubelets(self.cache, self.recorder, self.options.longest_stop, self.hosts)
         self.kubelet_api = KubeletApi(self.cache, self.kubelets.works, self.kubelets.log, self.programs)
+        self.slurm = Slurm(self.cache, self.recorder, self.kubelets.lives)
+        self.programs["scontrol"] = self.slurm.scontrol
         self.heartbeats = Heartbeats(self.cache, self.recorder, self.options.heartbeat)
         self.chaos = ChaosMesh(self.cache, self.recorder)
         Systemd(self.kubelets.works, self.stop_kubelet).register(self.hosts)
@@ -111,9 +115,9 @@ class Fleet:
         nodes = node_objects(options.gpu_nodes, options.cpu_nodes, options.heartbeat, port)
         await create_all(self.cache.kube, [with_gpus(n, self.address) for n in nodes])
         if options.workloads:
-            await create_all(self.cache.kube, operator.objects(nodes))
-            platform = [*read("platform"), *read("machines")]
+            platform = [*read("platform"), *read("machines"), *read("slurm")]
             await create_all(self.cache.kube, [o for o in platform if o["kind"] == "Namespace"])
+            await create_all(self.cache.kube, operator.objects(nodes))
             await create_all(self.cache.kube, [o for o in platform if o["kind"] != "Namespace"])
             await create_all(self.cache.kube, read("applications"))
 
@@ -124,6 +128,7 @@ class Fleet:
             group.create_task(self.kubelets.run())
             group.create_task(self.heartbeats.run())
             group.create_task(self.chaos.run())
+            group.create_task(self.slurm.run())
             if self.options.workloads:
                 group.create_task(MachineSets(self.cache, self.recorder).run())
                 group.create_task(Machines(self.cache, self.recorder, self.options.heartbeat).run())

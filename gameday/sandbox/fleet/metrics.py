@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from gameday.platform.objects import Object, condition, gpus, is_finished
 from gameday.sandbox.cache import Cache
@@ -37,18 +37,22 @@ _ROUTE = {  # of the requests from the gateway to inference, as Istio labels the
     "destination_workload_namespace": "inference",
     "request_protocol": "http",
 }
+Page = Callable[[], Iterator[Family]]
 PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 
 
 class Pages:
     """Builds the pages from the cache and from the meter, which whoever serves them has brought up to now."""
 
-    def __init__(self, cache: Cache, meter: Meter, lives: Callable[[str], bool]) -> None:
+    def __init__(
+        self, cache: Cache, meter: Meter, lives: Callable[[str], bool], more: Mapping[str, Page]
+    ) -> None:
         self._cache = cache
         self._meter = meter
         self._lives = lives
+        self._more = more
 
-    def jobs(self) -> dict[str, Callable[[], Iterator[Family]]]:
+    def jobs(self) -> dict[str, Page]:
         """By job name; all but the inference pods', which have a page each."""
         return {
             "kube-state-metrics": self._kube_state,
@@ -57,6 +61,7 @@ class Pages:
             "inference-gateway": self._gateway,
             "training": self._training,
             "job-queue-controller": self._queue,
+            **self._more,
         }
 
     def inference_targets(self) -> list[Object]:
