@@ -40,6 +40,8 @@ class Platform:
     prometheus_url: str
     api_url: str
     control_url: str = ""  # the fleet's switches
+    slurm_url: str = ""  # the fleet's slurmrestd
+    slurm_token: str = ""
     restricted_kubeconfig: Path | None = None
     unauthorized_kubeconfig: Path | None = None
     _node: RealNode | None = None
@@ -146,6 +148,8 @@ def _platform(name: str, directory: Path, told: dict[str, Any]) -> Platform:
         kubeconfig=Path(told["kubeconfig"]),
         prometheus_url=told["prometheus"],
         control_url=told["control"],
+        slurm_url=told["slurm"],
+        slurm_token=told["slurmToken"],
         api_url=told["api"],
     )
 

@@ -55,6 +55,8 @@ class Program:
             **{k: v for k, v in os.environ.items() if not k.startswith(("SLACK_", "GAMEDAY_"))},
             "KUBECONFIG": str(platform.kubeconfig),
             "GAMEDAY_PROMETHEUS_URL": platform.prometheus_url,
+            "GAMEDAY_SLURM_URL": platform.slurm_url,
+            "SLURM_JWT": platform.slurm_token,
             "COLUMNS": "160",
             "NO_COLOR": "1",
         }
