@@ -57,6 +57,8 @@ class NodeProgram:
 
     @property
     def summary(self) -> str:
+        if self.task.mode == "check":
+            return f"ask {self.node} what speaks against {self.task.action}"
         return f"{self.task.action} on {self.node}, at most {self.task.seconds:g} s"
 
     def to_data(self) -> dict[str, Any]:
