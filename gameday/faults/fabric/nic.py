@@ -36,7 +36,9 @@ class Flap(Spec):
 
 
 class NicSpec(FabricTarget):
-    """Which links, and what is wrong with them."""
+    """Which links, and what is wrong with them. With `pod` and `interface`, of the nodes the pods run on."""
+
+    beside_pods: ClassVar[bool] = True
 
     state: Literal["down"] | None = Field(None, description="The link is taken down.")
     flap: Flap | None = Field(None, description="The link goes down and up again, several times.")
@@ -112,8 +114,8 @@ class Nic(NodeProgramFault):
 
 async def _ports(spec: NicSpec, world: World, fabric: Fabric) -> tuple[list[Port], list[Object]]:
     """The links that are meant, and their nodes. Raises PlanError."""
-    if spec.nodes is not None and spec.resource is None:
-        nodes = await pick_nodes(spec.nodes, world)
+    if spec.resource is None and (spec.nodes or spec.interface):
+        nodes = await pick_nodes(spec.nodes or await _below(spec, world), world)
         return [_port(n["metadata"]["name"], spec, fabric) for n in nodes], nodes
     everything = spec.model_copy(update={"pick": "all"})  # the links are chosen, not the VFs
     vfs = await chain.functions_of(everything, world, fabric)
@@ -124,6 +126,13 @@ async def _ports(spec: NicSpec, world: World, fabric: Fabric) -> tuple[list[Port
         ports += world.sample(mine, picked(spec.pick, len(mine)))
     nodes = await pick_nodes(NodePick(names=list(dict.fromkeys(p.node for p in ports))), world)
     return [Port(p.node, p.interface, p.pci, chain=p.chain) for p in ports], nodes
+
+
+async def _below(spec: NicSpec, world: World) -> NodePick:
+    """The nodes that the pods run on."""
+    assert spec.pod is not None
+    pods = await chain.pods_of(spec.pod, world)
+    return NodePick(names=sorted({p["spec"]["nodeName"] for p in pods}))
 
 
 def _port(node: str, spec: NicSpec, fabric: Fabric) -> Port:

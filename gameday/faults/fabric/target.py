@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,8 @@ def _resource(text: str) -> None:
     if not re.fullmatch(r"[a-z0-9.-]+/[A-Za-z0-9._-]+", text):
         raise ValueError(f"`{text}` is no resource of a node, as openshift.io/mlnx_rdma")
 
+
+_WAYS = "`interface`, `pciAddress` and `resource`"
 
 PciAddress = Annotated[str, checked(_pci)]
 Interface = Annotated[str, checked(_interface)]
@@ -52,6 +54,8 @@ class PodTarget(Spec):
 class FabricTarget(Spec):
     """Where a fault of the network is made."""
 
+    beside_pods: ClassVar[bool] = False  # whether `interface` with `pod` is one of the nodes they run on
+
     nodes: NodePick | None = Field(None, description="The nodes: by name, or by selector and number.")
     interface: Interface | None = Field(None, description="An interface of the nodes, as ens1f0.")
     pci_address: PciAddress | None = Field(None, description="A PCI device of the nodes, as 0000:1a:00.0.")
@@ -70,11 +74,12 @@ class FabricTarget(Spec):
     @model_validator(mode="after")
     def _one_target(self) -> Self:
         ways = [self.interface, self.pci_address, self.resource]
+        named = sum(way is not None for way in ways)
         if (self.nodes is None) == (self.pod is None):
             raise ValueError("expected either `nodes` or `pod`")
-        named = sum(way is not None for way in ways)
         if self.nodes and named != 1:
-            raise ValueError("expected one of `interface`, `pciAddress` and `resource` with `nodes`")
-        if self.pod and named:
-            raise ValueError("`pod` tells already what is meant: no `interface`, `pciAddress` or `resource`")
+            raise ValueError(f"expected one of {_WAYS} with `nodes`")
+        if self.pod and named > (self.interface is not None and self.beside_pods):
+            allowed = "; `interface` alone may be added" if self.beside_pods else ""
+            raise ValueError(f"`pod` tells already what is meant, without {_WAYS}{allowed}")
         return self
