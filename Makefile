@@ -25,7 +25,7 @@ test: venv prometheus chromium ## the whole suite against the sandbox
 test-cluster: venv prometheus chromium controlplane ## the same behaviours on a real Kubernetes control plane
 	$(PYTEST) --numprocesses $(CLUSTERS) --dist worksteal --platform cluster
 
-test-node: venv controlplane node ## faults on a real node: kubelet, containerd and runc (as root)
+test-node: venv prometheus controlplane node ## faults on a real node: kubelet, containerd and runc (as root)
 	$(PYTEST) tests/real_node --platform node
 
 check: venv ## the developer's loop: lint, types, imports, fast tests
@@ -56,6 +56,7 @@ node:
 	@.ci/ensure containernetworking-plugins "the network of the real node's pods" --run test -x /usr/lib/cni/bridge
 	@.ci/ensure iproute2 "the real node's links" ip
 	@.ci/ensure busybox-static "the real node's container image" --run dpkg-query --listfiles busybox-static
+	@.ci/ensure prometheus-node-exporter "what the real node tells of its links" prometheus-node-exporter
 	@.ci/ensure gcc "the driver that NVIDIA's device plugin loads on the real node" gcc
 	@.ci/ensure libc6-dev "the same driver" --run test -e /usr/include/stdlib.h
 	@.ci/ensure python3 "the real node's container image" --run dpkg-query --listfiles python3-minimal

@@ -44,7 +44,7 @@ async def exporter() -> AsyncIterator[Exporter]:
 async def prometheus(
     tmp_path_factory: pytest.TempPathFactory, exporter: Exporter
 ) -> AsyncIterator[Prometheus]:
-    server = PrometheusServer(tmp_path_factory.mktemp("prometheus"), exporter.port)
+    server = PrometheusServer(tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{exporter.port}")
     await server.start()
     async with Prometheus(server.url) as client:
         yield client

@@ -24,7 +24,7 @@ async def server(
     tmp_path_factory: pytest.TempPathFactory, exporter: Exporter
 ) -> AsyncIterator[PrometheusServer]:
     """A running Prometheus, shared."""
-    server = PrometheusServer(tmp_path_factory.mktemp("prometheus"), exporter.port)
+    server = PrometheusServer(tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{exporter.port}")
     await server.start()
     yield server
     server.kill()
@@ -33,7 +33,7 @@ async def server(
 @pytest.fixture
 async def own_server(tmp_path: Path, exporter: Exporter) -> AsyncIterator[PrometheusServer]:
     """A running Prometheus that the test may kill."""
-    server = PrometheusServer(tmp_path, exporter.port)
+    server = PrometheusServer(tmp_path, f"127.0.0.1:{exporter.port}")
     await server.start()
     yield server
     server.kill()

@@ -56,18 +56,27 @@ class Exporter:
 class PrometheusServer:
     """Debian's Prometheus on a port of its own; its data outlives a stop."""
 
-    def __init__(self, directory: Path, target: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        target: str,
+        *,
+        shows: str = "temperature",
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        """It scrapes `target` (host:port), of which a series named `shows` is awaited, and adds `labels`."""
         program = shutil.which("prometheus")
         if program is None:
             pytest.skip("needs prometheus: apt-get install prometheus")
         self._program, self._directory, self.port = program, directory, free_port()
         self._child: Child | None = None
+        self._shows = shows
         (directory / "rules.yaml").write_text(RULES)
         config = {
             "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"},
             "rule_files": ["rules.yaml"],
             "scrape_configs": [
-                {"job_name": "test", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
+                {"job_name": "test", "static_configs": [{"targets": [target], "labels": labels or {}}]}
             ],
         }
         (directory / "prometheus.yml").write_text(json.dumps(config))
@@ -89,7 +98,7 @@ class PrometheusServer:
 
         async def scraped() -> bool:
             child.check()
-            fresh = f"timestamp(temperature offset 1s) > {began}"
+            fresh = f"timestamp({self._shows} offset 1s) > {began}"
             return await client.ready() and bool(await client.instant(fresh))
 
         async with Prometheus(self.url) as client:

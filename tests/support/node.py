@@ -18,10 +18,15 @@ class RealNode:
     process: str  # its process 1, as numbered here
     directory: str  # logs and configuration
 
+    @property
+    def enter(self) -> list[str]:
+        """The start of a command line that runs on the node."""
+        return ["nsenter", f"--target={self.process}", "--all", "--"]
+
     def run(self, *command: str) -> str:
         """What a command on the node printed; fails with what it said."""
         done = subprocess.run(
-            ["nsenter", f"--target={self.process}", "--all", "--", *command],
+            [*self.enter, *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -30,11 +35,13 @@ class RealNode:
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}"
         return done.stdout
 
+    def ip(self, arguments: str) -> str:
+        """`ip` with these arguments."""
+        return self.run("ip", *arguments.split())
+
     def link(self, name: str) -> dict[str, Any]:
         """A network interface as `ip -json` tells of it."""
-        found: list[dict[str, Any]] = json.loads(
-            self.run("ip", "-json", "-details", "link", "show", "dev", name)
-        )
+        found: list[dict[str, Any]] = json.loads(self.ip(f"-json -details link show dev {name}"))
         return found[0]
 
     def is_up(self, name: str) -> bool:
