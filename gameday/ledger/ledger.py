@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from gameday.events import Audited, Change, Emit, Warn
-from gameday.ledger.operations import Operation, Refused, Undone, from_data
+from gameday.ledger.operations import RUN_LABEL, Operation, Refused, Undone
 from gameday.ledger.store import ClusterStore, LocalStore, Record
+from gameday.ledger.unreadable import read
 from gameday.platform.errors import ApiError, PlatformError, Unreachable
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object
+from gameday.platform.objects import Object, Ref
 
 UNDO_PATIENCE = 600.0  # seconds that an undo waits for an API server that went away
 AT_ONCE = 64  # changes under way at the same time
@@ -39,13 +40,20 @@ class Entry:
         return {"n": self.number, "step": self.step, "state": self.state, "op": self.operation.to_data()}
 
     @classmethod
-    def from_record(cls, record: Record) -> Entry:
-        return cls(record["n"], record["step"], from_data(record["op"]), record["state"])
+    def from_record(cls, record: Record, where: Ref, run: str) -> Entry:
+        """Never raises: where a record can't be read, its operation says so. `where`: the ledger's object."""
+        return cls(record["n"], record["step"], read(record, where, run), str(record.get("state", "made")))
 
     @property
     def open(self) -> bool:
         """Whether there may be something left to undo."""
         return self.state in OPEN_STATES
+
+
+def entries_of(found: Object, records: Iterable[Record]) -> list[Entry]:
+    """The entries of a run's object in the cluster."""
+    run = found["metadata"]["labels"][RUN_LABEL]
+    return [Entry.from_record(r, Ref.of(found), run) for r in records]
 
 
 @dataclass
@@ -70,7 +78,7 @@ class Ledger:
     def adopt(cls, kube: Kube, run: str, found: Object, emit: Emit) -> Ledger:
         """The ledger of a run that this process never saw, from its object in the cluster."""
         store = ClusterStore(kube, run, {})
-        return cls(kube, run, store, None, emit, [Entry.from_record(r) for r in store.adopt(found)])
+        return cls(kube, run, store, None, emit, entries_of(found, store.adopt(found)))
 
     def step(self, step: str) -> StepLedger:
         """The ledger as one step sees it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gameday.events import Audited, Emit
 from gameday.ledger.lease import RunLease, expired
-from gameday.ledger.ledger import Entry, Ledger
+from gameday.ledger.ledger import Entry, Ledger, entries_of
 from gameday.ledger.operations import RUN_LABEL
 from gameday.ledger.store import NAMESPACE, ensure_namespace, records, unpack
 from gameday.platform.errors import ApiError, not_found
@@ -54,7 +54,7 @@ async def in_force(kube: Kube) -> list[InForce]:
                 by=about.get("by", ""),
                 host=about.get("host", ""),
                 since=str(meta["creationTimestamp"]),
-                entries=tuple(Entry.from_record(r) for r in unpack(record)),
+                entries=tuple(entries_of(record, unpack(record))),
                 record=record,
             )
         )

@@ -12,6 +12,7 @@ import base64
 import gzip
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,12 +145,36 @@ def pack(records: list[Record]) -> str:
 
 
 def unpack(config_map: Object) -> list[Record]:
-    """The records of a ledger object. Raises ValueError when it is damaged."""
+    """The records of a ledger object. What can't be read of it is one record that says so."""
     try:
-        text = gzip.decompress(base64.b64decode(config_map["binaryData"][RECORD_KEY])).decode()
-    except (KeyError, OSError, EOFError) as error:
-        raise ValueError(f"the ledger {Ref.of(config_map)} is damaged: {error!r}") from error
-    return [json.loads(line) for line in text.splitlines()]
+        packed = base64.b64decode(config_map["binaryData"][RECORD_KEY])
+    except (KeyError, TypeError, ValueError) as error:
+        return [_damaged(0, f"{type(error).__name__}: {error}")]
+    text, wrong = _inflate(packed)
+    found: list[Record] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            record = json.loads(line)
+            found.append({"n": int(record["n"]), "step": str(record["step"]), **record})
+        except (ValueError, KeyError, TypeError):
+            wrong = wrong or f"line {number} is no record"
+    return [*found, *([_damaged(len(found), wrong)] if wrong else [])]
+
+
+def _inflate(packed: bytes) -> tuple[str, str]:
+    """The text as far as it can be had, and what is wrong with the rest."""
+    inflate, text = zlib.decompressobj(wbits=31), b""
+    try:
+        for at in range(0, len(packed), 64):
+            text += inflate.decompress(packed[at : at + 64])
+    except zlib.error as error:
+        return text.decode(errors="replace"), str(error)
+    return text.decode(errors="replace"), "" if inflate.eof else "its end is missing"
+
+
+def _damaged(before: int, why: str) -> Record:
+    told = f"{before} changes could be read, the rest could not: {why}"
+    return {"n": 0, "step": "?", "state": "made", "op": {"op": "damaged", "why": told}}
 
 
 async def records(kube: Kube) -> list[Object]:
