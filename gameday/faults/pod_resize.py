@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from gameday.experiment.model import DNSLabel, LabelSelector, Pick, Spec, Text
+from gameday.experiment.model import DNSLabel, LabelSelector, Pick, Spec
 from gameday.experiment.quantity import parse_quantity
-from gameday.experiment.values import checked
 from gameday.faults.base import Evidence, FaultError, FaultPlan, PlanError
 from gameday.faults.pods import pick_pods, pod_victim, pods_now
 from gameday.ledger.operations import Edit, Patch
-from gameday.platform import amounts
+from gameday.platform.amounts import Amount, amount
 from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref, condition
 from gameday.platform.world import World
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from gameday.ledger.ledger import StepLedger
 
 SUBRESOURCE = "resize"
-Amount = Annotated[Text, checked(amounts.check)]
 
 
 class PodResizeSpec(Spec):
@@ -140,7 +138,7 @@ def _of_container(container: Object, spec: Any) -> Iterator[Edit]:
         for section, before in (("limits", limit), ("requests", request)):
             if before is None:
                 continue
-            after = amounts.amount(text, resource, before)
+            after = amount(text, resource, before)
             if section == "requests" and limit and parse_quantity(after) > parse_quantity(before):
                 continue  # the limit alone is lowered, and not below the request
             field = _field(("spec", "containers"), container["name"], section, resource)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from gameday.experiment.model import DNSLabel, ObjectName, Spec, Text
 from gameday.experiment.quantity import parse_quantity
-from gameday.experiment.values import checked
 from gameday.faults.base import Evidence, FaultPlan, PlanError
 from gameday.faults.pods import check_namespaces
 from gameday.ledger.operations import Edit, Patch
-from gameday.platform import amounts
+from gameday.platform.amounts import Amount, amount
 from gameday.platform.objects import Object, Ref
 from gameday.platform.world import Victim, World
 
@@ -25,7 +24,7 @@ class QuotaSpec(Spec):
 
     name: ObjectName = Field(description="The ResourceQuota.")
     namespace: DNSLabel = Field(description="Its namespace.")
-    hard: dict[Text, Annotated[Text, checked(amounts.check)]] = Field(
+    hard: dict[Text, Amount] = Field(
         min_length=1,
         description="What it is to allow, by resource: an amount (`10`, `64Gi`), or a share of what is used "
         "when the run is planned (`100%`: no more than now).",
@@ -88,7 +87,7 @@ def _lower(ref: Ref, name: str, text: str, before: dict[str, str], used: dict[st
     """The new limit in the API's own form. Raises PlanError when there is none, or it would not be lower."""
     if name not in before:
         raise PlanError(f"{ref} does not limit {name}, only {', '.join(sorted(before)) or 'nothing'}")
-    after = amounts.amount(text, name, used.get(name, "0"))
+    after = amount(text, name, used.get(name, "0"))
     if parse_quantity(after) >= parse_quantity(before[name]):
         raise PlanError(f"{ref} allows {before[name]} of {name}; {text} would be {after}, which is no less")
     return after

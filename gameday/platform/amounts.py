@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from gameday.experiment.quantity import parse_quantity
+from gameday.experiment.text import scalar_text
 from gameday.experiment.values import share
 
 _BYTES = ("memory", "storage", "hugepages")  # the last part of a resource's name, or how it begins
@@ -41,7 +45,16 @@ def amount(text: str, resource: str, base: str) -> str:
     return canonical(resource, parse_quantity(text) if ratio is None else parse_quantity(base) * ratio)
 
 
-def check(text: str) -> None:
-    """Raises ValueError for a text that `amount` does not understand."""
+def _check(text: str) -> str:
     if share(text) is None and parse_quantity(text) < 0:
         raise ValueError("must not be negative")
+    return text
+
+
+Amount = Annotated[
+    str,
+    BeforeValidator(scalar_text),
+    AfterValidator(_check),
+    WithJsonSchema({"type": ["string", "number"], "title": "Amount", "examples": ["500m", "1Gi", 8, "50%"]}),
+]
+"""A Kubernetes quantity, or a share; what `amount` takes."""

@@ -1,4 +1,4 @@
-"""Less CPU, less quota, faults in the mesh: each takes effect, is put back whatever happens, and refuses nonsense."""
+"""Less CPU, less quota, faults in the mesh: each takes effect, is put back, and refuses nonsense."""
 
 from __future__ import annotations
 
@@ -111,10 +111,9 @@ def _limits(resources: dict[str, Object]) -> set[str]:
     return {r["limits"]["cpu"] for r in resources.values()}
 
 
-async def test_a_resize_that_no_node_can_give_is_said(
+async def test_a_resize_by_someone_else_meanwhile_is_left(
     gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
-    """Undone by hand while it is in: then it is not ours any more, and is left so."""
     with gameday.started(write(tmp_path, method=[{**RESIZE, "for": "4s"}])) as run:
         await asyncio.to_thread(run.fault_is, "in")
         name = next(e for e in run.events if e["type"] == "change")["object"].rpartition("/")[2]
@@ -139,7 +138,9 @@ async def test_a_quota_refuses_new_pods(
     }
     with gameday.started(write(tmp_path, method=[{**QUOTA, "for": "3s"}])) as run:
         await asyncio.to_thread(run.fault_is, "in")
-        with pytest.raises(Exception, match="exceeded quota: compute, requested: pods=1, used: pods=12, limited: pods=6"):
+        with pytest.raises(
+            Exception, match="exceeded quota: compute, requested: pods=1, used: pods=12, limited: pods=6"
+        ):
             await kube.dry_run(pod)
         ended = await asyncio.to_thread(run.ended)
     assert ended.code == 0, ended.output
@@ -174,9 +175,15 @@ async def test_a_fault_that_was_in_the_route_before_comes_back(
 @pytest.mark.parametrize(
     ("step", "words"),
     [
-        ({"podResize": {**RESIZE["podResize"], "selector": "app=nobody"}}, "no running pod matches app=nobody"),
+        (
+            {"podResize": {**RESIZE["podResize"], "selector": "app=nobody"}},
+            "no running pod matches app=nobody",
+        ),
         ({"podResize": {**RESIZE["podResize"], "cpu": "16"}}, "podResize takes away"),
-        ({"podResize": {**RESIZE["podResize"], "container": "sidecar"}}, "has no container sidecar, only server"),
+        (
+            {"podResize": {**RESIZE["podResize"], "container": "sidecar"}},
+            "has no container sidecar, only server",
+        ),
         (
             {"podResize": {"selector": "app=job-queue-controller", "namespace": "platform", "cpu": "100m"}},
             "nothing would change",
@@ -186,7 +193,10 @@ async def test_a_fault_that_was_in_the_route_before_comes_back(
         ({"quota": {**QUOTA["quota"], "hard": {"services": 1}}}, "does not limit services, only pods"),
         ({"quota": {**QUOTA["quota"], "hard": {"pods": "100"}}}, "which is no less"),
         ({"istio": {**MESH["istio"], "virtualService": "none"}}, "there is no VirtualService inference/none"),
-        ({"istio": {**MESH["istio"], "routes": ["canary"]}}, "has no HTTP route canary (its routes: primary)"),
+        (
+            {"istio": {**MESH["istio"], "routes": ["canary"]}},
+            "has no HTTP route canary (its routes: primary)",
+        ),
         ({"machine": {"nodes": {"names": ["gpu-0"]}}}, "no Machine says that node gpu-0 is its own"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else None,
@@ -205,7 +215,10 @@ def test_refused_with_the_reason(
     ("step", "words"),
     [
         ({"podResize": {"selector": "a=b", "namespace": "n"}}, "expected `cpu`, `memory` or both"),
-        ({"podResize": {"selector": "a=b", "namespace": "n", "cpu": "half"}}, "expected a Kubernetes quantity"),
+        (
+            {"podResize": {"selector": "a=b", "namespace": "n", "cpu": "half"}},
+            "expected a Kubernetes quantity",
+        ),
         ({"quota": {"name": "q", "namespace": "n", "hard": {}}}, "at least 1"),
         ({"istio": {"virtualService": "v", "namespace": "n"}}, "expected `delay`, `abort` or both"),
         ({"istio": {**MESH["istio"], "abort": {"httpStatus": 99}}}, "200"),
