@@ -47,7 +47,7 @@ class Where:
     port: int = 0  # 0: any that is free
     services: str = "10.96.0.0/16"
     # Simulated kubelets share two busy cores with the tests: a late heartbeat is not a lost node.
-    node_grace_seconds: int = 120
+    node_grace_seconds: int = 60
 
 
 @dataclass
@@ -183,6 +183,7 @@ class ControlPlane:
             f"--service-account-private-key-file={self.directory / 'service-account.key'}",
             f"--root-ca-file={self.directory / 'apiserver.crt'}",
             f"--node-monitor-grace-period={self.where.node_grace_seconds}s",
+            f"--node-startup-grace-period={self.where.node_grace_seconds // 4}s",
             *CLIENT_RATE,
         ]
 
