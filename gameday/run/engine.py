@@ -123,10 +123,14 @@ class Engine:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _until_aborted(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """The work's result, None when an abort came before or meanwhile. A defect of ours is one too."""
+        """As `_cancellable`, but nothing is begun after an abort."""
         if self.outcome.aborted or self.outcome.interrupted:
             work.close()
             return None
+        return await self._cancellable(work)
+
+    async def _cancellable(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """The work's result, None when an abort cancelled it. A defect of ours is an abort too."""
         self._current = task = asyncio.create_task(work)
         await asyncio.wait({task})
         if task.cancelled():
@@ -192,9 +196,7 @@ class Engine:
             return
         self._phase("recovery", watch)
         within = self.loaded.experiment.spec.recovery.within
-        self._current = waiting = asyncio.create_task(watch.steady_again(within))
-        await asyncio.wait({waiting})
-        complaints = [] if waiting.cancelled() else waiting.result()
+        complaints = await self._cancellable(watch.steady_again(within))
         if complaints:
             text = f"steady state did not return within {within:g} s: {'; '.join(complaints)}"
             self.outcome.deviations.insert(0, text)
