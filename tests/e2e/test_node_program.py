@@ -195,10 +195,7 @@ async def test_an_api_server_that_stays_away_longer_than_the_patience(
         finally:
             platform.start_api()
         await _is_back(kube)
-        pod = await eventually(
-            lambda: _program(kube), lambda p: p["status"]["phase"] == "Succeeded", within=60
-        )
-        said = json.loads(pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"])
+        said = await _last_words(kube)
         assert "the API server did not answer for" in said["why"]
         run.signal(signal.SIGINT)
         assert run.ended().code == 130
