@@ -399,6 +399,7 @@ _KINDS = {
     "delete": "gameday.ledger.operations:Delete",
     "activity": "gameday.ledger.activity:Activity",
     "argocd-rollback": "gameday.ledger.argocd:Rollback",
+    "rollout-promote": "gameday.ledger.rollout:Promote",
     "dcgm": "gameday.ledger.dcgm:DcgmInject",
     "gpud": "gameday.ledger.gpud:GpudInject",
     "slurm-node": "gameday.ledger.slurm:OutOfService",

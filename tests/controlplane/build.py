@@ -37,6 +37,11 @@ CRDS = {
         "github.com/argoproj/argo-cd/v3@v3.5.7",
         "manifests/crds/application-crd.yaml",
     ),
+    # The newest that the same Go builds.
+    "argo-rollout.yaml": (
+        "github.com/argoproj/argo-rollouts@v1.9.2",
+        "manifests/crds/rollout-crd.yaml",
+    ),
     "istio.yaml": ("istio.io/api@v1.31.1", "kubernetes/customresourcedefinitions.gen.yaml"),
     "cluster-api-machines.yaml": (
         "sigs.k8s.io/cluster-api@v1.14.2",

@@ -25,8 +25,10 @@ from gameday.sandbox.fleet.kubelet import Kubelets
 from gameday.sandbox.fleet.kubelet_api import Command, KubeletApi
 from gameday.sandbox.fleet.machines import Machines, MachineSets
 from gameday.sandbox.fleet.network import Networks, operator
+from gameday.sandbox.fleet.network.health import FabricHealth, with_fabric
 from gameday.sandbox.fleet.network.tools import Tools
 from gameday.sandbox.fleet.nodes import Heartbeats, node_objects
+from gameday.sandbox.fleet.rollouts import Rollouts
 from gameday.sandbox.fleet.slurm import Slurm
 from gameday.sandbox.fleet.systemd import Systemd
 from gameday.sandbox.fleet.workloads import Meter
@@ -37,6 +39,8 @@ FOLLOWED = {
     "Node": "v1",
     "Pod": "v1",
     "ConfigMap": "v1",
+    "ReplicaSet": "apps/v1",
+    "Rollout": "argoproj.io/v1alpha1",
     "Deployment": "apps/v1",
     "Job": "batch/v1",
     "PodDisruptionBudget": "policy/v1",
@@ -113,7 +117,7 @@ class Fleet:
         await create_all(self.cache.kube, [*chaos_crds(), *read("argocd"), *read("istio")])
         port = self.kubelet_api.port
         nodes = node_objects(options.gpu_nodes, options.cpu_nodes, options.heartbeat, port)
-        await create_all(self.cache.kube, [with_gpus(n, self.address) for n in nodes])
+        await create_all(self.cache.kube, [with_fabric(with_gpus(n, self.address)) for n in nodes])
         if options.workloads:
             platform = [*read("platform"), *read("machines"), *read("slurm")]
             await create_all(self.cache.kube, [o for o in platform if o["kind"] == "Namespace"])
@@ -133,8 +137,10 @@ class Fleet:
                 group.create_task(MachineSets(self.cache, self.recorder).run())
                 group.create_task(Machines(self.cache, self.recorder, self.options.heartbeat).run())
             group.create_task(Applications(self.cache, self.recorder).run())
+            group.create_task(Rollouts(self.cache, self.recorder).run())
             group.create_task(GpuOperator(self.cache, self.gpus).run())
             group.create_task(GpuHealth(self.cache, self.recorder, self.gpus).run())
+            group.create_task(FabricHealth(self.cache, self.recorder, self.networks).run())
             group.create_task(operator.Operator(self.cache, self.networks).run())
             group.create_task(operator.Multus(self.cache, self.networks).run())
 
