@@ -153,7 +153,8 @@ class Engine:
             self.outcome.refused = f"steady state does not hold before anything is touched: {text}"
             return
         self._phase("method", watch)
-        method = Method(self.loaded.experiment, self.plan, self.world, ledger, watch)
+        experiment, evidence = self.loaded.experiment, self.folder / "evidence"
+        method = Method(experiment, self.plan, self.world, ledger, watch, evidence)
         try:
             await method.run()
         except StepFailed as failure:

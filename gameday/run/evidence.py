@@ -13,15 +13,18 @@ import yaml
 
 from gameday.events import Emit, Evidence, Warn
 from gameday.experiment.selector import Selector
+from gameday.faults.base import FaultPlan
+from gameday.faults.pods import pod_victim
 from gameday.masking import mask
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, controller
 from gameday.platform.owners import owners
 from gameday.platform.resources import EVENTS, PODS
 from gameday.platform.world import Victim, World
 
 MOST_TARGETS = 50
+MOST_BEFORE = 20  # of those that a fault ends: it waits for them
 MOST_EVENTS = 50  # of one target, the newest
 MOST_PODS = 3  # of a workload, whose logs are kept
 MOST_CONTAINERS = 10  # of a pod
@@ -29,34 +32,69 @@ LINES, LINE_LENGTH = 50, 1_000  # of a container's log
 LOG_BYTES = 64 * 2**10  # of a container's log
 ALL_LOG_BYTES = 5 * 2**20  # of all logs together
 WITHIN = 30.0  # seconds for everything
+BEFORE_WITHIN = 5.0  # seconds that a fault waits for it
 AT_ONCE = 8
 
 _UNSHOWN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd]")
 
 
-async def collect(world: World, victims: Iterable[Victim], folder: Path, emit: Emit) -> None:
-    """Write a file for each target into `folder`, secrets masked; never raises but for a cancellation."""
+async def collect(
+    world: World,
+    victims: Iterable[Victim],
+    folder: Path,
+    emit: Emit,
+    *,
+    when: str = "",
+    within: float = WITHIN,
+    most: int = MOST_TARGETS,
+) -> None:
+    """Write a file for each target into `folder`, secrets masked; never raises but for a cancellation.
+
+    `when` is part of the files' names, `within` the seconds for all of it, `most` how many targets.
+    """
     targets = list({(v.ref.kind, v.ref.namespace, v.ref.name): v for v in victims}.values())
-    if len(targets) > MOST_TARGETS:
-        emit(_warn(f"kept for {MOST_TARGETS} of {len(targets)} targets"))
+    if len(targets) > most:
+        emit(_warn(f"kept {when or 'afterwards'} for {most} of {len(targets)} targets"))
     logs, limit = _Logs(world.kube), asyncio.Semaphore(AT_ONCE)
 
     async def one(target: Victim) -> None:
         async with limit:
-            await _keep(world.kube, target, folder, logs, emit)
+            await _keep(world.kube, target, folder, logs, emit, when)
 
     try:
-        async with asyncio.timeout(WITHIN), asyncio.TaskGroup() as group:
-            for target in targets[:MOST_TARGETS]:
+        async with asyncio.timeout(within), asyncio.TaskGroup() as group:
+            for target in targets[:most]:
                 group.create_task(one(target))
     except TimeoutError:
-        emit(_warn(f"not all of it could be had within {WITHIN:.0f} s"))
+        emit(_warn(f"not all of it could be had within {within:.0f} s"))
 
 
-async def _keep(kube: Kube, target: Victim, folder: Path, logs: _Logs, emit: Emit) -> None:
+async def keep_before(world: World, plan: FaultPlan, folder: Path, emit: Emit) -> None:
+    """As `collect`, of the pods that a fault is about to end: their logs go with them."""
+    ending = [v for v in plan.victims if v.role == "workload" and v.pods]
+    if plan.irreversible:
+        ending += [v for v in plan.victims if v.role == "pod"]
+        names = [v.ref.name for v in plan.victims if v.role == "node"]
+        try:
+            listed = await asyncio.gather(*(_pods_of(world.kube, n) for n in names))
+        except PlatformError as error:
+            emit(_warn(f"no logs are kept of {', '.join(names)}: {error}"))
+        else:
+            ending += [pod_victim(p) for pods in listed for p in pods]
+    if ending:
+        await collect(world, ending, folder, emit, when="before", within=BEFORE_WITHIN, most=MOST_BEFORE)
+
+
+async def _pods_of(kube: Kube, node: str) -> list[Object]:
+    """The pods that go with a node; those of its own (a DaemonSet's, static ones) stay or mean nothing."""
+    found = await kube.list(PODS, fields=f"spec.nodeName={node}")
+    return [p for p in found if (controller(p) or {}).get("kind") not in ("DaemonSet", "Node")]
+
+
+async def _keep(kube: Kube, target: Victim, folder: Path, logs: _Logs, emit: Emit, when: str) -> None:
     try:
         found = await _gather(kube, target, logs)
-        parts = (target.ref.kind.lower(), target.ref.namespace, target.ref.name)
+        parts = (target.ref.kind.lower(), target.ref.namespace, target.ref.name, when)
         name = re.sub(r"[^\w.-]", "_", "-".join(p for p in parts if p)) + ".yaml"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(_text(mask(found)), encoding="utf-8")

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gameday import events
@@ -18,6 +19,7 @@ from gameday.faults.base import Evidence, Fault, FaultError, FaultPlan, PlanErro
 from gameday.ledger.ledger import Ledger
 from gameday.ledger.operations import Refused
 from gameday.platform.errors import PlatformError
+from gameday.run.evidence import keep_before
 from gameday.run.shield import to_the_end
 from gameday.run.watch import Watch
 from gameday.safety.blast import gate
@@ -43,11 +45,18 @@ class Method:
     """Executes the approved plan, step by step."""
 
     def __init__(
-        self, experiment: Experiment, plan: Plan, world: World, ledger: Ledger, watch: Watch
+        self,
+        experiment: Experiment,
+        plan: Plan,
+        world: World,
+        ledger: Ledger,
+        watch: Watch,
+        evidence: Path,  # the folder for what is kept of pods before they go
     ) -> None:
         self._spec = experiment.spec
         self._plan, self._world, self._ledger, self._watch = plan, world, ledger, watch
         self._emit = world.emit
+        self._evidence = evidence
         self._in_force = 0
         self.deviations: list[str] = []
 
@@ -116,6 +125,7 @@ class Method:
         self._tell(planned, "injecting")
         self._enter()
         try:
+            await keep_before(world, planned.fault, self._evidence, self._emit)
             try:
                 await fault.inject(planned.fault, world, self._ledger.step(planned.path))
                 evidence = await self._settle(fault, planned, world, "in")

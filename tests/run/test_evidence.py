@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from gameday.platform.objects import Ref
 from gameday.platform.resources import PODS
 from gameday.platform.world import Victim, World
 from gameday.run.evidence import LINES, MOST_TARGETS, collect
+from tests.e2e.experiments import write
 from tests.platform.arrange import pod, running, unique
 from tests.run.test_observe import shout
 from tests.support.platforms import Platform
 from tests.support.polling import eventually
+from tests.support.program import Program
 from tests.support.proxy import ApiProxy
+from tests.support.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -128,7 +132,7 @@ async def test_bounds(kube: Kube, namespace: str, tmp_path: Path) -> None:
     victims = [Victim(Ref("v1", "Pod", f"p{n}", namespace), "pod") for n in range(MOST_TARGETS + 5)]
     kept, told = await keep(kube, tmp_path, *victims, *victims)
     assert len(kept) == MOST_TARGETS
-    assert [e.message for e in told if isinstance(e, Warn)] == ["evidence: kept for 50 of 55 targets"]
+    assert [e.message for e in told if isinstance(e, Warn)] == ["evidence: kept afterwards for 50 of 55 targets"]
 
 
 @pytest.mark.fast
@@ -144,3 +148,20 @@ def test_logs_are_made_readable() -> None:
     text = _text({"logs": [{"text": shown}]})
     assert "text: |" in text
     assert yaml.safe_load(text) == {"logs": [{"text": shown}]}
+
+
+async def test_logs_of_what_a_fault_ends_are_kept_before_it_goes(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    kill = {"podKill": {"selector": "app=inference", "namespace": "inference", "pick": 1, "grace": 0}}
+    ended = await asyncio.to_thread(gameday.run, write(tmp_path, method=[kill]))
+    assert ended.code == 0, ended.output
+    assert ended.folder is not None
+    (killed,) = [e["object"].rpartition("/")[2] for e in ended.of("change") if e["state"] == "made"]
+    kept = yaml.safe_load((ended.folder / f"evidence/pod-inference-{killed}-before.yaml").read_text())
+    assert kept["phase"] == "Running"
+    assert {"pod": killed, "container": "server"}.items() <= kept["logs"][0].items()
+    order = [e["type"] for e in ended.events]
+    assert order.index("evidence") < order.index("change"), "kept after the pod was gone"
+    after = yaml.safe_load((ended.folder / f"evidence/pod-inference-{killed}.yaml").read_text())
+    assert after["gone"]
