@@ -1,4 +1,7 @@
-"""The operation that lets a node's GPUd see an XID; undo tells it that the component is healthy."""
+"""The operation that lets a node's GPUd see an XID; undo tells it that the component is healthy.
+
+GPUd holds a fatal XID against a node until the node restarts or somebody says so, wherever it read of it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GpudInject:
-    """One XID on one node, whose GPUd was healthy before."""
+    """One XID on one node, whose GPUd was healthy before; 0 where it reads of one by itself."""
 
     kind: ClassVar[str] = "gpud"
     ref: Ref
@@ -24,7 +27,11 @@ class GpudInject:
 
     @property
     def summary(self) -> str:
-        return f"GPUd is told of XID {self.xid}"
+        return (
+            f"GPUd is told of XID {self.xid}"
+            if self.xid
+            else "GPUd reads of an XID, and is told to forget it"
+        )
 
     def to_data(self) -> dict[str, Any]:
         return {"op": self.kind, "ref": self.ref.to_data(), "url": self.url, "xid": self.xid}
@@ -34,7 +41,8 @@ class GpudInject:
         return cls(Ref.from_data(data["ref"]), data["url"], data["xid"])
 
     async def make(self, kube: Kube) -> None:
-        await gpud.inject(self.url, self.xid)
+        if self.xid:
+            await gpud.inject(self.url, self.xid)
 
     async def undo(self, kube: Kube) -> Undone:
         if await gpud.health(self.url, gpud.XID_COMPONENT) != "Healthy":

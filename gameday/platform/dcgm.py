@@ -46,11 +46,9 @@ async def engine(kube: Kube, node: str) -> Engine | None:
 
 
 async def value(kube: Kube, node: str, gpu: int, field: int) -> float | None:
-    """A field of a GPU as DCGM has it; None when it has none. Raises DcgmError where there is no DCGM."""
+    """A field of a GPU as DCGM has it; None when it has none, or there is no DCGM."""
     one = await engine(kube, node)
-    if one is None:
-        raise DcgmError(f"no DCGM pod runs on {node}")
-    return await read(kube, one, gpu, field)
+    return None if one is None else await read(kube, one, gpu, field)
 
 
 async def read(kube: Kube, one: Engine, gpu: int, field: int) -> float | None:

@@ -52,6 +52,14 @@ async def health(url: str, component: str) -> str:
     raise GpudError(f"GPUd at {url} has no component {component}")
 
 
+async def is_healthy(url: str, component: str) -> bool:
+    """Whether there is a GPUd that says so."""
+    try:
+        return await health(url, component) == "Healthy"
+    except PlatformError:
+        return False
+
+
 def worst(entry: Object) -> str:
     """The worst of a component's states; Healthy when it has none."""
     found = [str(s.get("health") or "Healthy") for s in entry.get("states") or ()]

@@ -127,7 +127,7 @@ class ViaDcgm:
         asked = [(v.ref.name, gpu) for v in plan.victims for gpu in plan.spec.xid.gpus]
         now = await asyncio.gather(*(dcgm.value(world.kube, node, gpu, field) for node, gpu in asked))
         facts = tuple(
-            f"{node} GPU {gpu}: DCGM field {field} is {'not read' if v is None else f'{v:g}'}"
+            f"{node} GPU {gpu}: DCGM field {field} is {'not there' if v is None else f'{v:g}'}"
             for (node, gpu), v in zip(asked, now, strict=True)
         )
         ours = [v == value for v in now]
@@ -141,17 +141,34 @@ def _field(spec: XidSpec) -> tuple[int, float]:
 
 
 class ViaKernelLog(NodeProgramFault):
-    """The driver's line in the node's kernel log, written by a program on the node."""
+    """The driver's line in the node's kernel log, written by a program on the node.
+
+    The line stays. What GPUd, where there is one, makes of it is taken back.
+    """
 
     async def plan(self, spec: Any, world: World) -> FaultPlan:
         nodes = await _nodes(spec, world)
+        urls = {n["metadata"]["name"]: gpud.url_of(n) for n in nodes}
+        watched = await asyncio.gather(*(gpud.is_healthy(url, gpud.XID_COMPONENT) for url in urls.values()))
         return _plan(
             spec,
             nodes,
             irreversible=("a line of the kernel log stays there until the node restarts; it does no harm",),
             needs=needs(world),
-            data={"nodes": [n["metadata"]["name"] for n in nodes]},
+            data={
+                "nodes": list(urls),
+                "gpud": {n: url for (n, url), on in zip(urls.items(), watched, strict=True) if on},
+            },
         )
+
+    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+        from gameday.ledger.gpud import GpudInject
+
+        urls = plan.data["gpud"]
+        await ledger.perform(
+            GpudInject(v.ref, urls[v.ref.name], 0) for v in plan.victims if v.ref.name in urls
+        )
+        await super().inject(plan, world, ledger)
 
     def programs(self, plan: FaultPlan) -> list[OnNode]:
         spec = plan.spec.xid

@@ -58,7 +58,7 @@ class DaemonSets(Controller):
     def _unwanted(self, daemons: Object, pods: list[Object], eligible: set[str], hashed: str) -> list[Object]:
         """Misplaced and failed pods, and of outdated ones as many as may be away at once."""
         live = [p for p in pods if not deleting(p)]
-        unwanted = [p for p in live if node_of(p) not in eligible or is_finished(p)]
+        unwanted = [p for p in live if not self._may_stay(daemons, p, eligible) or is_finished(p)]
         strategy = daemons["spec"].get("updateStrategy") or {}
         if strategy.get("type", "RollingUpdate") == "RollingUpdate" and len(live) == len(pods) == len(
             eligible
@@ -67,6 +67,16 @@ class DaemonSets(Controller):
             if outdated and all(is_ready(p) for p in live if p not in outdated):
                 unwanted += outdated[:1]
         return unwanted
+
+    def _may_stay(self, daemons: Object, pod: Object, eligible: set[str]) -> bool:
+        """A pod that is there stays, as upstream, when a new one would only be kept off by NoSchedule."""
+        node = self.cache.get("Node", ("", node_of(pod)))
+        if node is None or node_of(pod) in eligible:
+            return node is not None
+        taints = [t for t in node["spec"].get("taints") or () if t["effect"] == "NoExecute"]
+        return _should_run(
+            daemons, node | {"spec": node["spec"] | {"taints": taints, "unschedulable": False}}
+        )
 
     async def _status(self, daemons: Object, eligible: set[str], hashed: str) -> None:
         pods = [p for p in active(self.cache.owned(daemons, "Pod")) if node_of(p) in eligible]

@@ -33,7 +33,7 @@ class Gpud:
     async def _states(self, request: web.Request) -> web.Response:
         node = request.match_info["node"]
         lines = self._gpus.lines(node)[self._forgiven.get(node, 0) :]
-        held = next((line for line in reversed(lines) if xids.xid(line.xid).fatal), None)
+        held = next((li for li in reversed(lines) if xids.xid(li.xid).fatal and not li.repaired), None)
         states = [_state(XID_COMPONENT, held), *(_state(name, None) for name in _OTHERS)]
         return web.json_response(states)
 

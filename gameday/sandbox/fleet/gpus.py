@@ -17,6 +17,7 @@ from gameday.node.host import ToolError
 from gameday.platform.dcgm import XID_FIELD
 from gameday.platform.objects import Object, gpus, is_finished
 from gameday.sandbox.cache import Cache
+from gameday.sandbox.facts import labels_of
 from gameday.sandbox.fleet.host import Files, Hosts
 from gameday.sandbox.fleet.nodes import GPUS
 
@@ -70,6 +71,14 @@ class Gpus:
         programs["dcgmi"] = self.dcgmi
         hosts.tools |= {"nvidia-smi": self.nvidia_smi, "dmesg": self.dmesg}
         hosts.files["/dev/kmsg"] = Files(write=self.write_kmsg)
+        self._cache.listen("Pod", self._pod_changed)
+
+    def _pod_changed(self, new: Object | None, old: Object | None) -> None:
+        """What was injected into DCGM lives in its memory."""
+        if new is None and old is not None and labels_of(old).get("app") == "nvidia-dcgm":
+            for card in self.cards(node := old["spec"].get("nodeName", "")):
+                card.fields.clear()
+            self._tell(node)
 
     def cards(self, node: str) -> list[Card]:
         return self._cards.setdefault(node, [Card() for _ in range(GPUS)])
