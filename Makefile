@@ -7,6 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # Most tests wait for a platform: each worker has one of its own.
 WORKERS ?= 5
 CLUSTERS ?= 2
+NODES ?= 3
 ALL_PYTHON := gameday tests bench
 
 .DEFAULT_GOAL := help
@@ -26,7 +27,7 @@ test-cluster: venv prometheus chromium controlplane ## the same behaviours on a 
 	$(PYTEST) --numprocesses $(CLUSTERS) --dist worksteal --platform cluster
 
 test-node: venv prometheus controlplane node ## faults on a real node: kubelet, containerd and runc (as root)
-	$(PYTEST) tests/real_node --platform node
+	$(PYTEST) tests/real_node --numprocesses $(NODES) --dist worksteal --platform node
 
 check: venv ## the developer's loop: lint, types, imports, fast tests
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target lint types imports fast-tests
