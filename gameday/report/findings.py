@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from gameday import events as ev
 from gameday.masking import mask_text
 from gameday.report import wording
+from gameday.report.drift import drift_measured
 from gameday.report.model import Finding, Retrospective
 from gameday.report.reading import Story
 from gameday.report.wording import clock, duration, figure, join, percent, plural
@@ -275,6 +276,7 @@ RULES: list[Rule] = [
     alert_unexpected,
     close_call,
     budget_blocked,
+    drift_measured,
     samples_missing,
     kubernetes_warnings,
     things_to_know,

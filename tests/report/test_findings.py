@@ -115,3 +115,16 @@ def test_samples_beyond_the_bound_that_no_probe_saw() -> None:
     )
     assert rules["close-call"].severity == "warning"
     assert "crossed its bound between two probes" in rules["close-call"].title
+
+
+@pytest.mark.parametrize(
+    ("end", "severity"),
+    [("corrected", "notice"), ("did not correct", "warning"), ("did not notice", "warning")],
+)
+def test_drift(end: str, severity: str) -> None:
+    texts = ["Argo CD noticed the drift of spec.replicas after 0.4 s"] if "notice" not in end else []
+    texts.append(f"Argo CD {end} the drift of spec.replicas after 7.0 s")
+    finding = found(*CALM, *((12, ev.Progress(step="1", message=text)) for text in texts))["drift"]
+    assert (finding.severity, finding.title) == (severity, texts[-1])
+    assert finding.evidence == tuple(texts[:-1])
+    assert bool(finding.action) == (severity == "warning")

@@ -98,7 +98,7 @@ async def test_without_its_controller_the_queue_grows_and_the_application_is_out
     await eventually(lambda: ask("job_queue_depth"), lambda depth: (depth or 99) < 4)
 
 
-async def test_the_application_follows_its_deployment(kube: Kube) -> None:
+async def test_the_application_notices_a_change_by_hand_and_heals_it(kube: Kube) -> None:
     application = Ref("argoproj.io/v1alpha1", "Application", "inference", "argocd")
 
     def shows(health: str, sync: str) -> object:
@@ -107,11 +107,15 @@ async def test_the_application_follows_its_deployment(kube: Kube) -> None:
     async def look() -> Object:
         return await kube.get(application)
 
-    await eventually(look, shows("Healthy", "Synced"))  # type: ignore[arg-type]
+    before = await eventually(look, shows("Healthy", "Synced"))  # type: ignore[arg-type]
     await kube.patch(INFERENCE, {"spec": {"replicas": 13}}, "merge")
     await eventually(look, shows("Progressing", "OutOfSync"))  # type: ignore[arg-type]
-    await kube.patch(INFERENCE, {"spec": {"replicas": 12}}, "merge")
-    await eventually(look, shows("Healthy", "Synced"))  # type: ignore[arg-type]
+    healed = await eventually(look, shows("Healthy", "Synced"))  # type: ignore[arg-type]
+    assert (await kube.get(INFERENCE))["spec"]["replicas"] == 12
+    operation = healed["status"]["operationState"]["operation"]
+    assert operation["initiatedBy"] == {"automated": True}
+    assert operation["sync"]["autoHealAttemptsCount"] >= 1
+    assert healed["status"]["history"] == before["status"]["history"]  # a part is no deployment
     await _whole(kube)
 
 
