@@ -1,7 +1,8 @@
 """Which pods of a node must go, by kubectl drain's rules: a chain of small filters, each with its reason.
 
 Facts from k8s.io/kubectl/pkg/drain (filters.go): mirror pods and pods of DaemonSets stay; pods with
-emptyDir volumes or without a controller stop the drain unless it is allowed to lose them.
+emptyDir volumes or without a controller stop the drain unless it is allowed to lose them. Ours is only that
+a program of a game day stays on its node, as another fault.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from gameday.ledger.operations import RUN_LABEL
 from gameday.platform.objects import MIRROR_POD, Object, controller, is_finished
 
 
@@ -38,6 +40,12 @@ def _mirror(pod: Object, policy: Policy) -> Decision:
     return GO
 
 
+def _program(pod: Object, policy: Policy) -> Decision:
+    if RUN_LABEL in (pod["metadata"].get("labels") or {}):
+        return Decision("stay", "a fault of a game day runs in it")
+    return GO
+
+
 def _daemon_set(pod: Object, policy: Policy) -> Decision:
     owner = controller(pod)
     if owner and owner["kind"] == "DaemonSet" and not is_finished(pod):
@@ -58,7 +66,7 @@ def _unmanaged(pod: Object, policy: Policy) -> Decision:
     return GO
 
 
-_FILTERS: tuple[Filter, ...] = (_mirror, _daemon_set, _empty_dir, _unmanaged)
+_FILTERS: tuple[Filter, ...] = (_mirror, _program, _daemon_set, _empty_dir, _unmanaged)
 
 
 def decide(pod: Object, policy: Policy) -> Decision:

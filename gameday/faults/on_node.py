@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
+from gameday.events import Warn
 from gameday.faults.base import Evidence, FaultError, FaultPlan, PlanError
 from gameday.ledger.node_pod import Settings
 from gameday.ledger.node_program import NodeProgram, Report
@@ -75,6 +76,7 @@ class NodeProgramFault(ABC):
     spare: ClassVar[float] = SPARE
     silences: ClassVar[bool] = False
     _running: tuple[NodeProgram, ...] = ()
+    _warned: frozenset[str] = frozenset()
 
     @abstractmethod
     def programs(self, plan: FaultPlan) -> list[OnNode]:
@@ -120,6 +122,7 @@ class NodeProgramFault(ABC):
 
     async def _look(self, program: NodeProgram, world: World) -> Evidence:
         if program.last is not None:
+            self._warn(program, world)
             return _evidence(program, program.last)
         try:
             report = await program.report(world.kube)
@@ -133,6 +136,13 @@ class NodeProgramFault(ABC):
         if not report.events:
             return Evidence("partial", (f"{program.node}: {report.waiting or 'nothing said yet'}",))
         return _evidence(program, report.events[-1])
+
+    def _warn(self, program: NodeProgram, world: World) -> None:
+        """Say, once, that the fault was over before the run ended it."""
+        if program.alone and program.node not in self._warned:
+            self._warned = self._warned | {program.node}
+            text = f"the program on {program.node} did not keep it in force to the end{program.alone}"
+            world.emit(Warn(source="node program", message=text))
 
     # -- programs ------------------------------------------------------------------------------
 
@@ -153,7 +163,8 @@ class NodeProgramFault(ABC):
         delay = 0.05
         while True:
             report = await program.report(world.kube)
-            if report.ended or report.event(event) or (report.silent and self._may_be_silent(program)):
+            over = report.ended or report.event("out") or report.event("failed")
+            if over or report.event(event) or (report.silent and self._may_be_silent(program)):
                 return report
             if report.waiting.startswith(HOPELESS) or loop.time() > deadline:
                 said = await warnings_about(world.kube, program.ref)
@@ -172,7 +183,7 @@ def _evidence(program: NodeProgram, said: dict[str, Any]) -> Evidence:
 
 def _complain(program: NodeProgram, report: Report) -> None:
     """Raises FaultError when the program ended, or reverts, before anybody told it to."""
-    if not report.ended and not report.event("reverting"):
+    if not report.ended and not any(map(report.event, ("reverting", "out", "failed"))):
         return
     why: list[Any] = []
     for event in report.events:
@@ -186,7 +197,7 @@ def _operation(
     program: OnNode, addresses: Sequence[str], world: World, mode: str, spare: float
 ) -> NodeProgram:
     options = options_of(world)
-    name = _name(world.run, world.step, program.node.name, mode)
+    name = name_of(world.run, world.step, program.node.name, mode)
     seconds = (world.hold or 0.0) + spare
     own = {"addresses": list(addresses), "seconds": seconds}
     task = Task(
@@ -205,7 +216,7 @@ def _operation(
     return NodeProgram(ref, world.run, program.node.name, task, settings)
 
 
-def _name(run: str, step: str, node: str, mode: str) -> str:
+def name_of(run: str, step: str, node: str, mode: str) -> str:
     """A name for a pod that people recognise, within the 63 characters that a host name may have."""
     text = f"{run}-{step.replace('.', '-')}-{node}" + ("-check" if mode == "check" else "")
     if len(text) <= 55 and "." not in text:  # a second program's name is longer by "-revert"

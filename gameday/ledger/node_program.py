@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from gameday.ledger.node_pod import CONTAINER, GRACE, Settings, helpers, pod
 from gameday.ledger.operations import RUN_LABEL, Create, Undone
+from gameday.node.deadman import TOLD
 from gameday.node.task import Task
 from gameday.platform.errors import ApiError, Unreachable
 from gameday.platform.objects import Object, Ref, condition, is_finished, is_ready
@@ -154,7 +155,13 @@ class NodeProgram:
         return Undone("failed", f"{', '.join(map(str, left))} still there, so the node may be changed{known}")
 
     def _said(self) -> Undone:
-        return Undone("undone", f"seen on {self.node}: {_text(self.last)}" if self.last else "")
+        return Undone("undone", f"seen on {self.node}: {_text(self.last)}{self.alone}" if self.last else "")
+
+    @property
+    def alone(self) -> str:
+        """Why the program reverted though nobody had told it to; "" when somebody had."""
+        why = (self.last or {}).get("why", "")
+        return f" (it reverted by itself: {why})" if why and why not in TOLD else ""
 
     def _is_out(self) -> bool:
         """Whether the node was seen unchanged, or nothing can have been changed."""

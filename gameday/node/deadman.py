@@ -24,6 +24,16 @@ ASK_EVERY = 1.0
 ANSWER_WITHIN = 4.0
 
 
+TERMINATED = "stopped by SIGTERM"
+DELETING = "the program's pod is being deleted"
+POD_GONE = "the program's pod is gone from the API"
+TOLD = (
+    TERMINATED,
+    DELETING,
+    POD_GONE,
+)  # somebody wanted it to stop
+
+
 class Gone(Exception):
     """The API server answered that there is no such object."""
 
@@ -136,9 +146,9 @@ class DeadMan:
         gap = min(now - self._answered, 2 * ASK_EVERY)
         self._answered, self._failure = now, ""
         if pod is None:
-            self.tell("the program's pod is gone from the API")
+            self.tell(POD_GONE)
         elif pod["metadata"].get("deletionTimestamp"):
-            self.tell("the program's pod is being deleted")
+            self.tell(DELETING)
         if lease is None:
             self.tell("the run's Lease is gone")
             return

@@ -66,7 +66,7 @@ class FakeApi:
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the library's name
+            def do_GET(self) -> None:
                 fake.paths.append((self.path, self.headers.get("Authorization", "")))
                 code, body = fake._answer(self.path)
                 raw = json.dumps(body).encode()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gameday.node.__main__ import message
-from gameday.node.deadman import Api, DeadMan
+from gameday.node.deadman import TERMINATED, Api, DeadMan
 from gameday.node.program import Program
 from gameday.node.task import Task
 from gameday.platform.errors import ApiError
@@ -68,7 +68,7 @@ class Running:
 
     def terminate(self) -> None:
         """SIGTERM."""
-        self._switch.tell("stopped by SIGTERM")
+        self._switch.tell(TERMINATED)
 
     def kill(self) -> None:
         """SIGKILL, or a power cut: nothing is reverted."""
