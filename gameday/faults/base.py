@@ -27,8 +27,9 @@ class FaultPlan:
 
     `victims` that last are fixed by UID; pods are resolved again when their step comes. `changes`
     and `irreversible` are sentences for people; `needs` are RBAC permissions as `kubectl auth can-i`
-    takes them ("create pods/eviction inference": verb, resource.group/subresource, namespace); `data` is
-    the fault's own.
+    takes them ("create pods/eviction inference": verb, resource.group/subresource, namespace);
+    `ends_pods` says that the victims, or the pods on them, are gone once it is in, so that a repetition
+    meets others; `data` is the fault's own.
     """
 
     spec: Any
@@ -37,6 +38,7 @@ class FaultPlan:
     irreversible: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    ends_pods: bool = False
     data: dict[str, Any] = field(default_factory=dict)
 
     def to_data(self) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class FaultPlan:
             "irreversible": list(self.irreversible),
             "warnings": list(self.warnings),
             "needs": list(self.needs),
+            "endsPods": self.ends_pods,
             "data": self.data,
         }
 
@@ -59,7 +62,7 @@ class FaultPlan:
             for v in data["victims"]
         )
         texts = {k: tuple(data[k]) for k in ("changes", "irreversible", "warnings", "needs")}
-        return cls(spec, victims, data=data["data"], **texts)
+        return cls(spec, victims, ends_pods=data["endsPods"], data=data["data"], **texts)
 
 
 @dataclass(frozen=True)

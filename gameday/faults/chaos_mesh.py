@@ -91,6 +91,7 @@ class ChaosMesh:
             irreversible=targets.irreversible,
             warnings=(*draft.warnings, *targets.warnings),
             needs=await _needs(draft.manifest, spec, world),
+            ends_pods=targets.ends_pods,
             data={"document": document, "manifest": draft.manifest},
         )
 

@@ -25,6 +25,7 @@ class Targets:
     ready: list[dict[str, str]] = field(default_factory=list)  # pods that were ready, as references
     sentences: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    ends_pods: bool = False
     cautions: list[str] = field(default_factory=list)
 
     @property
@@ -97,6 +98,7 @@ async def _add_pods(
     targets.add_pods(part, pods)
     targets.sentences.append(_sentence(part, _many(len(pods), "pod")))
     if part.action == "pod-kill":
+        targets.ends_pods = True
         targets.lost.append(f"{_many(len(pods), 'killed pod')}: replaced by controllers, not restored")
     elif part.action == "container-kill":
         targets.lost.append(f"killed containers of {_many(len(pods), 'pod')}: started anew, not restored")

@@ -68,6 +68,7 @@ class Drain:
             irreversible=(f"{len(go)} evicted pods are replaced by their controllers, not restored",)
             if go
             else (),
+            ends_pods=True,
             warnings=tuple(f"{n} is cordoned already, and will be left so" for n in already),
             data={
                 "already": already,

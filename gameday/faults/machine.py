@@ -67,6 +67,7 @@ class Machine:
             warnings=(
                 "a budget that forbids an eviction holds Cluster API's drain, and so the deletion, up",
             ),
+            ends_pods=True,
             data={
                 "machines": [m.to_data() for _, m in pairs],
                 "owners": [(controller(m) or {})["uid"] for m in chosen],

@@ -47,6 +47,7 @@ class PodKill:
             tuple(pod_victim(p) for p in chosen),
             changes=tuple(f"delete pod {n}" for n in names),
             needs=(f"delete pods {spec.namespace}",),
+            ends_pods=True,
             irreversible=tuple(f"pod {n} is replaced by its controller, not restored" for n in names),
         )
 

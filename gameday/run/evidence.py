@@ -72,7 +72,7 @@ async def collect(
 async def keep_before(world: World, plan: FaultPlan, folder: Path, emit: Emit) -> None:
     """As `collect`, of the pods that a fault is about to end: their logs go with them."""
     ending = [v for v in plan.victims if v.role == "workload" and v.pods]
-    if plan.irreversible:
+    if plan.ends_pods:
         ending += [v for v in plan.victims if v.role == "pod"]
         names = [v.ref.name for v in plan.victims if v.role == "node"]
         try:

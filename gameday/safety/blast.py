@@ -11,7 +11,7 @@ from gameday.platform.kube import Kube
 from gameday.platform.objects import Resource, gpus
 from gameday.platform.resources import NODES, PODS
 from gameday.platform.world import Victim
-from gameday.safety.plan import Plan, fault_of
+from gameday.safety.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Usage:
 def count(plan: Plan) -> dict[str, int]:
     """Nodes, pods and GPUs that a plan touches over the whole run.
 
-    A node's own pods come with it. Pods that a repeated step kills are others each time; what a fault
+    A node's own pods come with it. Pods that a repeated step ends are others each time; what a fault
     only holds is counted once, however often.
     """
     nodes: dict[str, int] = {}
@@ -49,7 +49,7 @@ def count(plan: Plan) -> dict[str, int]:
                 nodes[victim.ref.name] = victim.gpus
             elif victim.role == "pod":
                 pods[victim.ref.uid or str(victim.ref)] = (victim.node, victim.gpus)
-                again += step.times - 1 if fault_of(step.kind).instant else 0
+                again += step.times - 1 if step.fault.ends_pods else 0
             workload_pods += victim.pods
             workload_gpus += victim.gpus if victim.role == "workload" else 0
     return {

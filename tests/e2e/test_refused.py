@@ -21,6 +21,10 @@ TARGET = {
     "namespaces": ["platform"],
     "nodes": {"selector": "nvidia.com/gpu.present=true"},
 }
+ONE = {"namespaces": ["platform"], "labelSelectors": {"app": "job-queue-controller"}}
+POD_CHAOS = {
+    "chaosMesh": {"kind": "PodChaos", "spec": {"action": "pod-kill", "mode": "one", "selector": ONE}}
+}
 NODES = {"selector": "nvidia.com/gpu.present=true"}
 
 
@@ -53,6 +57,13 @@ def _refused(ended: Ended, *words: str) -> None:
         (
             {"method": [{"podKill": {"selector": "app=nobody", "namespace": "platform"}}]},
             ["no running pod matches app=nobody"],
+        ),
+        (
+            {
+                "method": [{"repeat": {"times": 3, "steps": [POD_CHAOS]}}],
+                "blastRadius": {"pods": 2, "gpus": 8},
+            },
+            ["3 pods (at most 2"],
         ),
         ({"steadyState": [{**REPLICAS, "is": ">= 3"}]}, ["steady state does not hold", "2 is not >= 3"]),
         (
