@@ -285,6 +285,17 @@ class Probe(Check):
         None,
         description="A looser bound while a fault is in; `ignore` looks only before and after; else `is`.",
     )
+    within: Duration = Field(
+        "0s",
+        validate_default=True,
+        description="While a fault is in, how soon it must mend itself: it may be broken for that long.",
+    )
+
+    @model_validator(mode="after")
+    def _judged(self) -> Self:
+        if self.within and self.during == "ignore":
+            raise ValueError("`within` says how soon it must hold again, but `during: ignore` never asks")
+        return self
 
 
 class AbortIf(Check):

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from gameday import events as ev
+from gameday.experiment.quantity import parse_duration
 from gameday.masking import mask_text
 from gameday.report import wording
 from gameday.report.model import FaultWindow, Hypothesis, Limit, Query, Reading
@@ -15,7 +16,7 @@ from gameday.report.reading import Story
 from gameday.report.tracks import in_force
 
 Intervals = tuple[tuple[float, float], ...]
-_OF_PROBE = {"name", "is", "during", "match", "interval", "timeout"}
+_OF_PROBE = {"name", "is", "during", "within", "match", "interval", "timeout"}
 
 
 def table(
@@ -54,12 +55,15 @@ def _row(
     judged = [p for p in asked if not p.ignored]
     ends = [p for p in (*before[-1:], *after[-1:]) if p.state != "holds"]
     broken = [p for p in judged if p.state in ("broken", "no-data") and (p.during or p in ends)]
+    within = _seconds(stated.get("within"))
     expected = str(stated.get("is", "")) or next((p.expected for p in asked if not p.during), "")
     return Hypothesis(
         probe=name,
         kind=next((k for k in stated if k not in _OF_PROBE), ""),
         expected=expected,
         during=str(stated.get("during") or ""),
+        within=within,
+        mended_after=_mended_after(asked) if within else None,
         limits=_limits(asked, expected),
         unit=wording.unit_of(expected),
         before=_reading(before[-1]) if before else None,
@@ -82,13 +86,13 @@ def _reading(p: ev.Probed) -> Reading:
     return Reading(p.value, state, p.at, p.seq, p.margin, mask_text(p.series), p.expected)
 
 
-_BADNESS = {"unreachable": 3, "no-data": 3, "broken": 2}
+_BADNESS = {"unreachable": 3, "no-data": 3, "broken": 2, "ignored": 1.5}
 
 
 def _worst(readings: list[Reading]) -> Reading | None:
     """Broken before holding; among the same the smallest margin, and the first of equals."""
 
-    def badness(r: Reading) -> tuple[int, float]:
+    def badness(r: Reading) -> tuple[float, float]:
         return -_BADNESS.get(r.state, 1), r.margin if r.margin is not None else 1e9
 
     return min(readings, key=badness, default=None)
@@ -107,6 +111,24 @@ def _broken_for(asked: list[ev.Probed], broken: list[ev.Probed]) -> float:
     return sum(b.at - a.at for a, b in pairwise(asked) if a in broken)
 
 
+def _seconds(told: object) -> float:
+    try:
+        return parse_duration(told or 0)
+    except ValueError:  # from a log that somebody wrote by hand
+        return 0.0
+
+
+def _mended_after(asked: list[ev.Probed]) -> float | None:
+    """The longest time that it was broken, within what it may be, until it held again with the fault in."""
+    spells, since = [], None
+    for p in asked:
+        if since is not None and p.state == "holds":
+            spells.append(p.at - since)
+        broken = p.during and p.ignored and p.state != "holds"
+        since = (since or p.at) if broken else None
+    return max(spells, default=None)
+
+
 def margin(value: float, low: float | None, high: float | None) -> float | None:
     """The distance to the nearest bound as a fraction of that bound; negative beyond it."""
     sides = [(high - value) / abs(high) if high else None, (value - low) / abs(low) if low else None]
@@ -118,10 +140,16 @@ def _sampled(
 ) -> Iterator[Reading]:
     """The worst sample of each series under the fault: probes are asked more rarely than the curve is drawn.
 
-    Only where the bound is numeric and must hold for every series.
+    Only where the bound is numeric and must hold for every series, all the time.
     """
     bounds = next((p for p in reversed(during) if p.low is not None or p.high is not None), None)
-    if curve is None or bounds is None or bounds.ignored or stated.get("match", "all") != "all":
+    if (
+        curve is None
+        or bounds is None
+        or bounds.ignored
+        or stated.get("within")
+        or stated.get("match", "all") != "all"
+    ):
         return
     for series in curve.series:
         found = [

@@ -92,6 +92,8 @@ class Hypothesis:
     holds: bool | None
     broken_for: float  # seconds, while it counted
     broke: Reading | None = None  # the worst moment at which it counted and did not hold
+    within: float = 0.0  # seconds in which it must mend itself while a fault is in
+    mended_after: float | None = None  # seconds in which it did; None when it was not broken, or stayed so
     seqs: tuple[int, ...] = ()  # where it broke
 
     @property
@@ -156,6 +158,20 @@ class Detection:
     @property
     def ok(self) -> bool | None:
         return None if self.outcome == "unknown" else self.outcome == "fired"
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """Something that followed a fault of nodes. `took` is None where it was watched, and did not come.
+
+    `who`: Alert, Node condition, GPUd, Taint, Cordon, Drain, Slurm.
+    """
+
+    fault: str
+    who: str
+    what: str = ""
+    took: float | None = None  # seconds from the fault's injection
+    seqs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -259,6 +275,7 @@ class Retrospective:
     timeline: tuple[Moment, ...] = ()
     queries: tuple[Query, ...] = ()
     detection: tuple[Detection, ...] = ()
+    reactions: tuple[Reaction, ...] = ()
     recovery: tuple[Recovery, ...] = ()
     touched: tuple[Touched, ...] = ()
     findings: tuple[Finding, ...] = ()

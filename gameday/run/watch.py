@@ -35,6 +35,7 @@ class _State:
     reading: Reading | None = None
     streak: int = 0  # readings in a row that are fine and were asked after the last mark
     held_since: float | None = None  # abort conditions: since when without a break
+    broken_since: float | None = None  # probes, while a fault is in: since when without a break
     baseline_values: list[float] = field(default_factory=list)
     baseline: float | None = None
     written: float = 0.0
@@ -77,6 +78,7 @@ class Watch:
             state.streak = 0
             state.written = 0.0
             state.worst = None
+            state.broken_since = None
             state.wake.set()
 
     async def baseline(self, timeout: float) -> list[str]:
@@ -147,7 +149,7 @@ class Watch:
             reading = Reading(UNREACHABLE, asked, message=str(error), expected=bound.text)
         else:
             reading = judge(check, bound, measured, state.baseline, asked, time.monotonic() - asked)
-        return replace(reading, during=during, ignored=ignored)
+        return replace(reading, during=during, ignored=ignored or (during and _mending(state, reading)))
 
     def _bound(self, check: Check) -> tuple[Expectation, bool]:
         if isinstance(check, Probe) and self._during and check.during is not None:
@@ -164,7 +166,7 @@ class Watch:
         numeric = isinstance(reading.value, int | float) and not isinstance(reading.value, bool)
         if self.phase == "baseline" and reading.state == HOLDS and numeric:
             state.baseline_values.append(float(reading.value or 0.0))
-        changed = old is None or (old.state, old.during) != (reading.state, reading.during)
+        changed = old is None or _kind(old) != _kind(reading)
         worse = state.purpose == "steady-state" and self._is_worst(state, reading)
         if changed or worse or reading.at - state.written >= HEARTBEAT:
             state.written = reading.at
@@ -212,6 +214,22 @@ class Watch:
             message=reading.message,
             took=round(reading.took, 4),
         )
+
+
+def _mending(state: _State, reading: Reading) -> bool:
+    """Whether a probe is broken no longer than it may be while a fault is in."""
+    check = state.check
+    if not isinstance(check, Probe) or reading.state in (HOLDS, UNREACHABLE):
+        state.broken_since = None if reading.state == HOLDS else state.broken_since
+        return False
+    if state.broken_since is None:
+        state.broken_since = reading.at
+    return reading.at - state.broken_since < check.within
+
+
+def _kind(reading: Reading) -> tuple[str, bool, bool]:
+    """What of a reading must be in the log as soon as it is another one."""
+    return reading.state, reading.during, reading.ignored
 
 
 def _mean(state: _State) -> float | None:

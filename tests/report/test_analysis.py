@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,33 @@ def test_the_hypothesis_table(retro: Retrospective) -> None:
     assert ratio.broken_for == pytest.approx(30)
     assert rows["training throughput"].holds, "ignored during the fault; its slow return is for the recovery"
     assert rows["training throughput"].limits == "≥ 3,690"
+
+
+def test_what_mended_itself_in_time_held() -> None:
+    """The longest of two spells counts, and the worst of what was tolerated is shown."""
+    throughput = {"probe": "training throughput", "during": True}
+    spells = [(70, "broken", 0.0), (90, "holds", 4100.0), (100, "broken", 100.0), (105, "holds", 4100.0)]
+    told = [
+        ev.Probed(
+            at=logs.START + at, state=state, value=value, ignored=state == "broken", margin=0.0, **throughput
+        )
+        for at, state, value in spells
+    ]
+    others = [
+        e
+        for e in logs.game_day()
+        if not (isinstance(e, ev.Probed) and e.probe == "training throughput" and e.during)
+    ]
+    events = sorted([*others, *told], key=lambda e: e.at)
+    started = next(e for e in events if isinstance(e, ev.RunStarted))
+    experiment = copy.deepcopy(started.experiment)
+    stated = next(p for p in experiment["spec"]["steadyState"] if p["name"] == "training throughput")
+    stated |= {"within": "45s"}
+    events[events.index(started)] = replace(started, experiment=experiment)
+    row = next(h for h in analyse(events).hypothesis if h.probe == "training throughput")
+    assert (row.holds, row.within, row.mended_after) == (True, 45.0, 20.0)
+    assert row.worst
+    assert row.worst.value == 0.0
 
 
 def test_the_worst_value_is_found_between_two_probes() -> None:
