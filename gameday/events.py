@@ -200,13 +200,18 @@ class ObjectEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionChanged(Event):
-    """A status condition of a target, an owner or a node changed."""
+    """A status condition of a target, an owner or a node changed.
+
+    So are told, too: a node's `Unschedulable`; its taints, as `Taint KEY`; what others say of it, as `GPUd`
+    and `Slurm`, which also tell how things were at the start; a pod's `Phase` and `Terminating`.
+    """
 
     object: str
     condition: str
     status: str
     reason: str = ""
     message: str = ""
+    node: str = ""  # where a pod is
 
 
 @dataclass(frozen=True, kw_only=True)

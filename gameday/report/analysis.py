@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from gameday import events as ev
 from gameday.masking import MASK, mask, mask_text
-from gameday.report import findings, hypothesis, measures, timeline, tracks, wording
+from gameday.report import findings, hypothesis, measures, reactions, timeline, tracks, wording
 from gameday.report.curves import HOLE, stretches
 from gameday.report.model import FaultWindow, Hole, Query, Retrospective, RunFacts, Touched
 from gameday.report.reading import Story, tell
@@ -38,6 +38,7 @@ def analyse(events: Iterable[ev.Event]) -> Retrospective:
         timeline=timeline.timeline(story),
         queries=queries,
         detection=detection,
+        reactions=reactions.reactions(story, faults, alerts),
         recovery=recovery,
         touched=touched,
     )

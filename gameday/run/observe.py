@@ -20,6 +20,7 @@ from gameday.platform.owners import owners
 from gameday.platform.resources import EVENTS, NODES, PODS
 from gameday.platform.world import Victim, World
 from gameday.run.digest import Digest
+from gameday.run.opinions import follow_opinions
 
 # ReplicaSets are left out: what goes wrong in one is a condition of its Deployment, and in its events.
 WORKLOADS = (
@@ -33,6 +34,7 @@ LONGEST = 500  # characters of a message that are kept
 # They come and go with Ready, and say nothing more.
 _DULL = frozenset({"Initialized", "ContainersReady", "PodReadyToStartContainers"})
 _GONE = "Deleted"
+_TAINT = "Taint "
 
 Name = tuple[str, str, str]  # kind, namespace, name
 
@@ -50,6 +52,7 @@ async def observe(world: World, victims: Iterable[Victim], emit: Emit) -> None:
         for resource, namespace in _watches(scope, kinds):
             changes = _Events(scope) if resource is EVENTS else _Conditions(scope)
             group.create_task(_follow(world.kube, resource, namespace, changes, digest, emit))
+        group.create_task(follow_opinions(world, scope.nodes, digest.tell))
 
 
 @dataclass(frozen=True)
@@ -150,10 +153,16 @@ class _Conditions:
             del self._known[uid]
             yield ConditionChanged(object=name, condition=_GONE, status="True")
             return
-        for condition, status, reason, message in _conditions(obj):
+        node = str((obj.get("spec") or {}).get("nodeName") or "") if obj["kind"] == "Pod" else ""
+        for condition, status, reason, message in (*_conditions(obj), *_lifted(obj, known)):
             if begun and known.get(condition, _unsaid(condition, status)) != status:
                 yield ConditionChanged(
-                    object=name, condition=condition, status=status, reason=reason, message=message[:LONGEST]
+                    object=name,
+                    condition=condition,
+                    status=status,
+                    reason=reason,
+                    message=message[:LONGEST],
+                    node=node,
                 )
             known[condition] = status
 
@@ -179,6 +188,23 @@ def _conditions(obj: Object) -> Iterator[tuple[str, str, str, str]]:
         yield "Terminating", str("deletionTimestamp" in obj["metadata"]), "", ""
     if obj["kind"] == "Node":
         yield "Unschedulable", str(bool(obj.get("spec", {}).get("unschedulable"))), "", ""
+        for taint in _taints(obj):
+            value = f"{taint['value']}:" if taint.get("value") else ""
+            yield _TAINT + taint["key"], "True", value + taint["effect"], ""
+
+
+def _taints(node: Object) -> list[Object]:
+    """A node's taints but those with which Kubernetes repeats its own conditions."""
+    taints = (node.get("spec") or {}).get("taints") or ()
+    return [t for t in taints if not t["key"].startswith("node.kubernetes.io/")]
+
+
+def _lifted(obj: Object, known: dict[str, str]) -> Iterator[tuple[str, str, str, str]]:
+    """The taints that a node had before, and has no longer."""
+    if obj["kind"] == "Node":
+        there = {_TAINT + t["key"] for t in _taints(obj)}
+        for condition in [c for c in known if c.startswith(_TAINT) and c not in there]:
+            yield condition, "False", "", ""
 
 
 class _Events:
