@@ -159,6 +159,19 @@ async def test_pod_kill_of_a_share(kube: Kube, space: str) -> None:
     await eventually(lambda: kube.find(ref), lambda o: o is None)
 
 
+async def test_container_kill_restarts_the_container_in_its_pod(kube: Kube, space: str) -> None:
+    def seen(pods: list[Object]) -> dict[str, int]:
+        return {p["metadata"]["uid"]: p["status"]["containerStatuses"][0]["restartCount"] for p in pods}
+
+    before = seen(await kube.list(PODS, space))
+    made = await kube.create(chaos("PodChaos", space, action="container-kill", containerNames=["main"]))
+    after = await eventually(lambda: kube.list(PODS, space), lambda pods: set(seen(pods).values()) == {1})
+    assert seen(after).keys() == before.keys()
+    ended = after[0]["status"]["containerStatuses"][0]["lastState"]["terminated"]
+    assert ended["exitCode"] != 0
+    await kube.delete(Ref.of(made))
+
+
 async def test_nothing_selected(kube: Kube, space: str) -> None:
     obj = delay(space)
     obj["spec"]["selector"]["labelSelectors"] = {"app": "nobody"}

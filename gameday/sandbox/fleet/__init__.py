@@ -90,7 +90,7 @@ class Fleet:
         self.slurm = Slurm(self.cache, self.recorder, self.kubelets.lives)
         self.programs["scontrol"] = self.slurm.scontrol
         self.heartbeats = Heartbeats(self.cache, self.recorder, self.options.heartbeat)
-        self.chaos = ChaosMesh(self.cache, self.recorder)
+        self.chaos = ChaosMesh(self.cache, self.recorder, self.kubelets.restart)
         Systemd(self.kubelets.works, self.stop_kubelet).register(self.hosts)
         self.meter = Meter(self.cache, self.kubelets, self.networks, self.gpus)
         Tools(self.networks, self._annotation).register(self.hosts)

@@ -62,6 +62,7 @@ class Kubelets:
     def switch(self, node: str, *, on: bool) -> None:
         """Take a node's power away (it keeps quiet, its programs are no more) or give it back."""
         (self.dead.discard if on else self.dead.add)(node)
+        self.stopped.discard(node)  # a machine that starts starts its kubelet
         for pod in self._cache.pods_on(node):
             if not on:
                 self._programs.power_cut(pod)
@@ -77,11 +78,11 @@ class Kubelets:
         """A container's log: only the nodes' programs have one."""
         return self._programs.log(pod) or f"{pod['metadata']['name']}: the sandbox keeps no logs\n"
 
-    async def restart(self, key: Key) -> None:
-        """Restart a pod's containers in place, as after a crash."""
+    async def restart(self, key: Key, container: str = "") -> None:
+        """Restart a pod's containers, or the one, in place, as after a crash."""
         pod = self._cache.get("Pod", key)
         if pod is not None and self._is_mine(pod):
-            await self._run(pod, restarted=True)
+            await self._run(pod, restarted=True, only=container)
 
     # -- watching ------------------------------------------------------------------------------
 
@@ -148,22 +149,25 @@ class Kubelets:
             await self._ready(pod)
         return None
 
-    async def _run(self, pod: Object, *, restarted: bool = False) -> None:
+    async def _run(self, pod: Object, *, restarted: bool = False, only: str = "") -> None:
         old = {s["name"]: s for s in (pod.get("status") or {}).get("containerStatuses") or ()}
         ready = not _paused(pod) and _start_seconds(pod) <= 0
-        for container in pod["spec"]["containers"]:
-            if container["name"] in old:
+        meant = [c for c in pod["spec"]["containers"] if only in ("", c["name"])]
+        for container in meant:
+            if old.get(container["name"], container)["image"] != container["image"]:
                 text = f"Container {container['name']} definition changed, will be restarted"
                 self._say(pod, "Killing", text)
             self._say(pod, "Started", f"Started container {container['name']}")
-        states = [_running(c, old.get(c["name"]), ready, restarted) for c in pod["spec"]["containers"]]
+        states = {c["name"]: _running(c, old.get(c["name"]), ready, restarted) for c in meant}
         kinds = {"PodReadyToStartContainers": True, "Initialized": True, "PodScheduled": True}
         kinds |= {"ContainersReady": ready, "Ready": ready}
         address = pod_address(pod)
         status: dict[str, Any] = {
             "phase": "Running",
             "conditions": with_conditions(pod, [_condition(pod, k, v) for k, v in kinds.items()]),
-            "containerStatuses": states,
+            "containerStatuses": [
+                states.get(n) or old[n] for n in (c["name"] for c in pod["spec"]["containers"])
+            ],
             "hostIP": address_of(pod["spec"]["nodeName"]),
             "hostIPs": [{"ip": address_of(pod["spec"]["nodeName"])}],
             "podIP": address,

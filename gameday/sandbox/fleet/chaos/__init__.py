@@ -11,7 +11,7 @@ import asyncio
 from gameday.platform.objects import Object
 from gameday.sandbox.cache import Cache, key_of
 from gameday.sandbox.facts import labels_of
-from gameday.sandbox.fleet.chaos.experiments import STUCK, Experiments
+from gameday.sandbox.fleet.chaos.experiments import STUCK, Experiments, Restart
 from gameday.sandbox.fleet.chaos.schedules import Schedules
 from gameday.sandbox.fleet.chaos.targets import DAEMON
 from gameday.sandbox.fleet.chaos.workflows import Workflows
@@ -25,9 +25,9 @@ __all__ = ["STUCK", "ChaosMesh"]
 class ChaosMesh:
     """All of it, fed by the cache."""
 
-    def __init__(self, cache: Cache, recorder: Recorder) -> None:
+    def __init__(self, cache: Cache, recorder: Recorder, restart: Restart) -> None:
         self._cache = cache
-        self._experiments = Experiments(cache, recorder)
+        self._experiments = Experiments(cache, recorder, restart)
         self._schedules = Schedules(cache, recorder)
         self._workflows = Workflows(cache, recorder)
         self._work: Work[tuple[str, str, str]] = Work("chaos-controller-manager", self._reconcile)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gameday.experiment.quantity import parse_duration
 from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref
-from gameday.sandbox.cache import Cache
+from gameday.sandbox.cache import Cache, Key, key_of
 from gameday.sandbox.facts import annotations_of, deleting, now, seconds_of
 from gameday.sandbox.fleet.chaos.targets import SelectionError, daemon_missing, select
 from gameday.sandbox.recorder import Recorder
@@ -29,6 +30,9 @@ _THROUGH_OBJECT = (
 _OF_CONTAINERS = ("StressChaos", "TimeChaos", "IOChaos", "DNSChaos")
 
 
+Restart = Callable[[Key, str], Awaitable[None]]  # a pod's container starts anew, as after a crash
+
+
 class Failed(Exception):
     """An injection or a recovery did not work; the text goes to the record's events."""
 
@@ -36,8 +40,9 @@ class Failed(Exception):
 class Experiments:
     """Reconciles experiments of every kind; effects are read from their records by the workloads' model."""
 
-    def __init__(self, cache: Cache, recorder: Recorder) -> None:
+    def __init__(self, cache: Cache, recorder: Recorder, restart: Restart) -> None:
         self._cache = cache
+        self._restart = restart
         self._recorder = recorder
 
     async def reconcile(self, chaos: Object) -> float | None:
@@ -181,8 +186,10 @@ class Experiments:
             await self._swap_images(chaos, pod)
         elif missing := daemon_missing(self._cache, pod):
             raise Failed(missing)
+        elif action == "container-kill" and pod["spec"].get("restartPolicy") == "Never":
+            await self._cache.delete(pod, grace=0)  # it would end for good, and its controller replace it
         elif action == "container-kill":
-            await self._cache.delete(pod, grace=0)
+            await self._restart(key_of(pod), record["id"].split("/")[2])
 
     async def _recover(self, chaos: Object, record: Object) -> None:
         if annotations_of(chaos).get(STUCK) == "true":
