@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from aiohttp import web
 
+from gameday.platform.following import follow
 from gameday.platform.kube import Kube
 from gameday.platform.resources import NODES
 from gameday.sandbox import sandbox
@@ -118,7 +119,7 @@ class Scene:
         """When as many nodes are cordoned, as a watch of the cluster sees it."""
         cordoned: set[str] = set()
         synced = False
-        async for kind, node in self.kube.follow(NODES):
+        async for kind, node in follow(self.kube, NODES):
             if kind == "SYNCED":
                 synced = True
             elif node["spec"].get("unschedulable"):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gameday.platform.errors import ApiError
+from gameday.platform.following import follow
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_true
 from gameday.platform.resources import NODES, PODS
@@ -25,7 +26,7 @@ async def run(kubeconfig: str) -> None:
         limit = asyncio.Semaphore(AT_ONCE)
         started: set[str] = set()
         ended: set[str] = set()
-        async for kind, pod in kube.follow(PODS):
+        async for kind, pod in follow(kube, PODS):
             if kind in ("DELETED", "SYNCED") or not pod["spec"].get("nodeName"):
                 continue
             uid = pod["metadata"]["uid"]

@@ -73,7 +73,7 @@ async def test_watches_that_break_are_taken_up_again(kube: Kube, api_proxy: ApiP
         seen: list[str] = []
 
         async def follow() -> None:
-            async for kind, node in watcher.follow(NODES):
+            async for kind, node in follow(watcher, NODES):
                 seen.append("synced" if kind == "SYNCED" else node["metadata"]["name"])
 
         task = asyncio.create_task(follow())

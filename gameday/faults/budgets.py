@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gameday.experiment.selector import Selector
+from gameday.platform.following import follow
 from gameday.platform.objects import Object
 from gameday.platform.resources import BUDGETS
 
@@ -93,7 +94,7 @@ class Budgets:
 
     async def follow(self, namespace: str) -> None:
         """Hear of every change, for ever."""
-        async for kind, found in self._kube.follow(BUDGETS, namespace):
+        async for kind, found in follow(self._kube, BUDGETS, namespace):
             if kind in ("ADDED", "MODIFIED"):
                 self._of(found).hear(found)
 

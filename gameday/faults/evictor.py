@@ -15,6 +15,7 @@ from gameday.faults.base import FaultError
 from gameday.faults.budgets import ASK_ANYWAY, Budgets
 from gameday.ledger.operations import Evict
 from gameday.platform.errors import ApiError, Unreachable
+from gameday.platform.following import follow
 from gameday.platform.objects import Object, Ref
 from gameday.platform.resources import PODS
 
@@ -89,7 +90,7 @@ class Evictor:
 
     async def _watch_pods(self, version: str) -> None:
         """One watch sees every pod of the drain go."""
-        async for kind, pod in self._world.kube.follow(PODS, since=version):
+        async for kind, pod in follow(self._world.kube, PODS, since=version):
             if kind == "SYNCED":
                 await self._look_again()
             elif kind == "DELETED" or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from gameday.ledger.operations import RUN_LABEL
 from gameday.ledger.store import NAMESPACE
 from gameday.platform.errors import ApiError, PlatformError, not_found
+from gameday.platform.following import follow
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from gameday.platform.resources import LEASES
@@ -98,7 +99,7 @@ class RunLease:
         """Hear `gameday abort` and `gameday note` at once, not at the next renewal."""
         fields = f"metadata.name={self.ref.name}"
         heard: set[str] = set()
-        async for _, lease in self._kube.follow(LEASES, NAMESPACE, fields=fields):
+        async for _, lease in follow(self._kube, LEASES, NAMESPACE, fields=fields):
             said = lease.get("metadata", {}).get("annotations") or {}
             new = [key for key in sorted(said) if key not in heard]
             heard.update(new)

@@ -17,6 +17,7 @@ from gameday.ledger.operations import RUN_LABEL, Create, Undone
 from gameday.node.deadman import TOLD
 from gameday.node.task import Task
 from gameday.platform.errors import ApiError, Unreachable
+from gameday.platform.following import follow
 from gameday.platform.objects import Object, Ref, condition, is_finished, is_ready
 from gameday.platform.resources import PODS
 
@@ -172,7 +173,7 @@ class NodeProgram:
         seen: Object = {}
         try:
             async with asyncio.timeout(END_WITHIN):
-                events = kube.follow(PODS, ref.namespace, fields=f"metadata.name={ref.name}")
+                events = follow(kube, PODS, ref.namespace, fields=f"metadata.name={ref.name}")
                 async for kind, obj in events:
                     if kind == "SYNCED":
                         if not seen or not await kube.delete(ref):

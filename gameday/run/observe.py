@@ -14,6 +14,7 @@ from typing import Any
 from gameday.events import ConditionChanged, Emit, ObjectEvent, Warn
 from gameday.experiment.selector import Selector
 from gameday.platform.errors import ApiError, PlatformError, Unreachable
+from gameday.platform.following import follow
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, Resource
 from gameday.platform.owners import owners
@@ -126,7 +127,7 @@ async def _follow(
     """Tell the changes of one kind in one namespace."""
     begun = False  # the first list is how things were
     try:
-        async for kind, obj in kube.follow(resource, namespace):
+        async for kind, obj in follow(kube, resource, namespace):
             if kind == "SYNCED":
                 begun = True
                 continue

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from gameday.platform.errors import ApiError
+from gameday.platform.following import follow
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 
@@ -126,7 +127,7 @@ class Cache:
         while True:
             try:
                 resource = await self.kube.resource(api_version, kind)
-                async for change, obj in self.kube.follow(resource, namespace):
+                async for change, obj in follow(self.kube, resource, namespace):
                     if change == "SYNCED":
                         self.listed_at[kind] = time.time()
                         synced.set()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gameday.platform.following import follow
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from gameday.platform.resources import CONFIG_MAPS, PODS
@@ -132,7 +133,7 @@ async def test_follow_reports_changes_and_deletions(kube: Kube, namespace: str) 
     mark = unique("follow")
     obj = config_map(namespace, labels={"mark": mark})
     ref = Ref.of(await kube.create(obj))
-    following = kube.follow(CONFIG_MAPS, namespace, labels=f"mark={mark}")
+    following = follow(kube, CONFIG_MAPS, namespace, labels=f"mark={mark}")
     first = await take(following, 2)
     assert [kind for kind, _ in first] == ["ADDED", "SYNCED"]
     await kube.delete(ref)
