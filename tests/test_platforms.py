@@ -6,6 +6,7 @@ import asyncio
 import os
 
 from gameday.platform.errors import Unreachable
+from gameday.platform.following import follow
 from gameday.platform.kube import Kube
 from gameday.platform.objects import is_ready
 from gameday.platform.resources import NODES
@@ -72,11 +73,11 @@ async def test_watches_that_break_are_taken_up_again(kube: Kube, api_proxy: ApiP
     async with await Kube.connect(api_proxy.kubeconfig) as watcher:
         seen: list[str] = []
 
-        async def follow() -> None:
+        async def hear() -> None:
             async for kind, node in follow(watcher, NODES):
                 seen.append("synced" if kind == "SYNCED" else node["metadata"]["name"])
 
-        task = asyncio.create_task(follow())
+        task = asyncio.create_task(hear())
         try:
 
             async def synced() -> bool:

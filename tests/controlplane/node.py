@@ -214,7 +214,12 @@ async def cluster_with_node(directory: Path) -> AsyncIterator[tuple[ControlPlane
         node.open()
         async with control_plane(directory, node.where, [node.user]) as plane:
             node.start_kubelet(plane.directory / node.user.kubeconfig)
-            await plane.until(lambda: node.check() or _ready(plane), f"{NAME} is Ready", READY_WITHIN)
+
+            def ready() -> bool:
+                node.check()
+                return _ready(plane)
+
+            await plane.until(ready, f"{NAME} is Ready", READY_WITHIN)
             yield plane, node
     finally:
         node.close()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.support.platforms import ROOT
 from tests.support.program import Program, Running
 from tests.support.snapshot import Snapshot
 
-METHOD = [
+METHOD: list[dict[str, Any]] = [
     {
         "parallel": [
             SCALE,
@@ -72,7 +73,7 @@ def test_killed_at_a_moment(moment: str, gameday: Program, tmp_path: Path, world
     assert (gameday.reports / name / "report.html").exists()
 
 
-def _short_holds(moment: str) -> list[dict[str, object]]:
+def _short_holds(moment: str) -> list[dict[str, Any]]:
     """Moments of the undo come only once the hold is over."""
     if "und" not in moment:
         return METHOD

@@ -19,7 +19,7 @@ def _order(ended: Ended) -> list[str]:
 
 
 def test_steps_in_sequence_and_again(gameday: Program, tmp_path: Path, world_unchanged: Snapshot) -> None:
-    method = [
+    method: list[dict[str, Any]] = [
         {"sequence": [_cordon("gpu-0"), {"wait": "500ms"}]},
         {"repeat": {"times": 2, "steps": [_cordon("gpu-1")]}},
     ]

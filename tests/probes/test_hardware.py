@@ -101,7 +101,7 @@ async def test_on_the_platform(kube: Kube) -> None:
     told = await HardwareAgrees().measure(spec, world)
     assert {name for name, _ in told.series} >= {"gpu-0", "gpu-7", "training/rdma"}
     assert all(value == 0 for _, value in told.series), told.message
-    meta = {"name": "wrong", "namespace": "training"}
+    meta: dict[str, Any] = {"name": "wrong", "namespace": "training"}
     meta |= {"annotations": {"k8s.v1.cni.cncf.io/resourceName": "openshift.io/nothing"}}
     api = {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition"}
     ref = Ref.of(await kube.create({**api, "metadata": meta, "spec": {"config": "{}"}}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_the_hypothesis_table(retro: Retrospective) -> None:
 
 def test_what_mended_itself_in_time_held() -> None:
     """The longest of two spells counts, and the worst of what was tolerated is shown."""
-    throughput = {"probe": "training throughput", "during": True}
+    throughput: dict[str, Any] = {"probe": "training throughput", "during": True}
     spells = [(70, "broken", 0.0), (90, "holds", 4100.0), (100, "broken", 100.0), (105, "holds", 4100.0)]
     told = [
         ev.Probed(
