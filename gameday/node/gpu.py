@@ -60,7 +60,7 @@ class Throttle(Action):
             if "clock" in self.options:
                 if clock is None or not 0 < self.options["clock"] < clock:
                     problems.append(
-                        f"GPU {gpu}: clocks of {self.options['clock']} MHz, where {clock} is its highest"
+                        f"GPU {gpu}: clocks of {self.options['clock']} MHz, where {clock or 0:g} is its highest"
                     )
             elif limit is None or lowest is None or highest is None:
                 problems.append(f"GPU {gpu}: its power limit cannot be set (nvidia-smi says {found[gpu][0]})")

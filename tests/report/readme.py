@@ -58,7 +58,7 @@ def _prose(kind: type) -> str:
 def _report() -> str:
     """The keys of report.json, object by object."""
     shown = [model.Retrospective, model.RunFacts, model.Hypothesis, model.Reading, model.FaultWindow]
-    shown += [model.Moment, model.Detection, model.Recovery, model.Touched, model.Finding]
+    shown += [model.Moment, model.Detection, model.Reaction, model.Recovery, model.Touched, model.Finding]
     lines = []
     for kind in shown:
         keys = ", ".join(f"`{f.name.rstrip('_')}`" for f in fields(kind))

@@ -92,7 +92,7 @@ class DeviceLoss:
             if nodes:
                 namespace, _, name = daemons.partition("/")
                 ref = Ref("apps/v1", "DaemonSet", name, namespace)
-                edits = _passing_over(await world.kube.get(ref), nodes)
+                edits = passing_over(await world.kube.get(ref), nodes)
                 patches.append(await Patch.of(world.kube, ref, *edits))
         await ledger.perform(patches)
 
@@ -113,7 +113,7 @@ def is_plugin(pod: Object) -> bool:
     return any(_PLUGIN.search(name) for name in (pod["metadata"]["name"], *images))
 
 
-def _passing_over(daemons: Object, nodes: list[str]) -> tuple[Edit, Edit]:
+def passing_over(daemons: Object, nodes: list[str]) -> tuple[Edit, Edit]:
     """The edits of a DaemonSet after which it has no pod on these nodes, and the same ones elsewhere."""
     affinity: Object = deepcopy(daemons["spec"]["template"]["spec"].get("affinity") or {})
     required = affinity.setdefault("nodeAffinity", {}).setdefault(

@@ -71,16 +71,12 @@ def said(spec: XidSpec) -> str:
     return f"DCGM field {spec.field} = {spec.value:g}" if spec.error is None else str(xids.xid(spec.error))
 
 
-async def _nodes(spec: Any, world: World) -> list[Object]:
-    nodes = await pick_nodes(spec.nodes, world)
+def _plan(spec: Any, nodes: list[Object], **more: Any) -> FaultPlan:
+    """Raises PlanError for a GPU that is not there."""
     for node in nodes:
         count = allocatable_gpus(node, "capacity")
         if beyond := [g for g in spec.xid.gpus if g >= count]:
             raise PlanError(f"{node['metadata']['name']} has {count} GPUs: there is no GPU {beyond[0]}")
-    return nodes
-
-
-def _plan(spec: Any, nodes: list[Object], **more: Any) -> FaultPlan:
     victims = tuple(map(node_victim, nodes))  # with all GPUs: what reacts to an XID drains the node
     which = ", ".join(map(str, spec.xid.gpus))
     changes = [f"{v.ref.name} GPU {which}: {said(spec.xid)} via {spec.xid.via}" for v in victims]
@@ -93,7 +89,7 @@ class ViaDcgm:
     """`dcgmi test --inject` in the node's DCGM pod; taken back by injecting the value that was there."""
 
     async def plan(self, spec: Any, world: World) -> FaultPlan:
-        nodes = await _nodes(spec, world)
+        nodes = await pick_nodes(spec.nodes, world)
         engines = await asyncio.gather(*(dcgm.engine(world.kube, n["metadata"]["name"]) for n in nodes))
         missing = [n["metadata"]["name"] for n, e in zip(nodes, engines, strict=True) if e is None]
         if missing:
@@ -147,7 +143,7 @@ class ViaKernelLog(NodeProgramFault):
     """
 
     async def plan(self, spec: Any, world: World) -> FaultPlan:
-        nodes = await _nodes(spec, world)
+        nodes = await pick_nodes(spec.nodes, world)
         urls = {n["metadata"]["name"]: gpud.url_of(n) for n in nodes}
         watched = await asyncio.gather(*(gpud.is_healthy(url, gpud.XID_COMPONENT) for url in urls.values()))
         return _plan(
@@ -180,7 +176,7 @@ class ViaGpud:
     """GPUd's own fault injection; taken back by telling it that the component is healthy."""
 
     async def plan(self, spec: Any, world: World) -> FaultPlan:
-        nodes = await _nodes(spec, world)
+        nodes = await pick_nodes(spec.nodes, world)
         urls = {n["metadata"]["name"]: gpud.url_of(n) for n in nodes}
         healths = await asyncio.gather(*(gpud.health(url, gpud.XID_COMPONENT) for url in urls.values()))
         ill = [name for name, health in zip(urls, healths, strict=True) if health != "Healthy"]
