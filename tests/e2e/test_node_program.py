@@ -156,6 +156,31 @@ async def test_recover_where_the_pod_is_gone_sends_a_second_program(
     await _nothing_left(kube)
 
 
+async def test_a_node_that_loses_its_power_meanwhile(
+    gameday: Program, kube: Kube, platform: Platform, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """Nobody knows then, and recover says so; once the node runs again, a second program looks."""
+    with gameday.started(_shutdown(tmp_path, hold="10m")) as run:
+        _in_force(run)
+        run.signal(signal.SIGKILL)
+        run.process.wait()
+        name = run.folder.name
+    platform.control(f"nodes/{NODE}/stop")
+    try:
+        failed = gameday("recover", "--run", name, "--force")
+        assert failed.code == 5, failed.output
+        said = " ".join(failed.output.split())
+        assert f"node {NODE} is not Ready" in said
+        assert f"gameday recover --run {name}" in said
+    finally:
+        platform.control(f"nodes/{NODE}/start")
+    await _is_back(kube)
+    ended = gameday("recover", "--run", name, "--force")
+    assert ended.code == 0, ended.output
+    assert "by a second program: systemd: kubelet is active" in " ".join(ended.output.split())
+    await _nothing_left(kube)
+
+
 async def test_abort(gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot) -> None:
     with gameday.started(_shutdown(tmp_path, hold="10m")) as run:
         _in_force(run)
@@ -198,7 +223,9 @@ async def test_an_api_server_that_stays_away_longer_than_the_patience(
         said = await _last_words(kube)
         assert "the API server did not answer for" in said["why"]
         run.signal(signal.SIGINT)
-        assert run.ended().code == 130
+        ended = run.ended()
+        assert ended.code == 130, ended.output
+    assert any("did not keep it in force to the end" in e["message"] for e in ended.of("warn"))
     await _nothing_left(kube)
 
 
