@@ -183,7 +183,6 @@ class ControlPlane:
             f"--service-account-private-key-file={self.directory / 'service-account.key'}",
             f"--root-ca-file={self.directory / 'apiserver.crt'}",
             f"--node-monitor-grace-period={self.where.node_grace_seconds}s",
-            f"--node-startup-grace-period={self.where.node_grace_seconds // 4}s",
             *CLIENT_RATE,
         ]
 

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Ref
+from tests.support import snapshot
 from tests.support.node import RealNode
 from tests.support.platforms import Platform
 from tests.support.polling import eventually
-from tests.support.snapshot import Snapshot
 
 SPACE = "gameday"
+BYSTANDER = "bystander"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,28 +31,27 @@ def node(platform: Platform) -> RealNode:
 
 
 @pytest.fixture(scope="session", autouse=True)
-async def _another_node(kube: Kube) -> Ref:
+async def _another_node(kube: Kube) -> None:
     """No experiment may touch all nodes of a cluster; this one is only an object."""
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "bystander"}}
-    return Ref.of(await kube.create(node))
-
-
-@pytest.fixture(scope="session")
-async def settled(kube: Kube, _another_node: Ref) -> None:
-    """The cluster changes no more by itself: the node that is none is called lost."""
-    await eventually(lambda: kube.get(_another_node), lambda obj: len(obj["spec"].get("taints", ())) == 2)
+    await kube.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": BYSTANDER}})
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}}
-    if await kube.find(Ref.of(space)) is None:  # the first run makes it, and it is meant to stay
-        await kube.create(space)
+    await kube.create(space)  # else made by the first run, and meant to stay
 
 
 @pytest.fixture
-async def nothing_left(
-    kube: Kube, node: RealNode, settled: None, world_unchanged: Snapshot
-) -> AsyncIterator[None]:
-    """No object of the cluster, and on the node neither a file nor a process of ours."""
+async def nothing_left(kube: Kube, node: RealNode) -> AsyncIterator[None]:
+    """The cluster's objects are as before, and on the node there is neither a file nor a process of ours."""
+    before = await snapshot.take(kube)
     yield
-    await eventually(lambda: _ours(kube), lambda names: not names)
+
+    async def left() -> list[str]:
+        changes = snapshot.differences(before, await snapshot.take(kube))
+        # The cluster calls that node lost, and its taints come and go as it sees fit.
+        return [change for change in changes if not change.startswith(f"Node {BYSTANDER}:")] + await _ours(
+            kube
+        )
+
+    await eventually(left, lambda found: not found)
     assert node.run("sh", "-c", "ls /var/lib/gameday 2>/dev/null || true") == ""
     assert node.processes("python3") == {}
 

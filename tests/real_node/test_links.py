@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,26 +52,37 @@ def link(request: pytest.FixtureRequest, node: RealNode) -> Iterator[str]:
     before = _state(node, name)
     try:
         yield name
-        # The kernel gives a link its own IPv6 address and route a moment after it is up.
-        until(lambda: _state(node, name) == before, "the link has all that it had")
+        _comes_back(node, name, before)
     finally:
         node.ip(f"address flush dev {name}")
 
 
-def _state(node: RealNode, name: str) -> dict[str, Any]:
+def _state(node: RealNode, name: str) -> dict[str, set[Any]]:
     """What must be as before: flags, MTU, addresses, routes and queueing disciplines."""
     shown = node.link(name)
     addresses = json.loads(node.ip(f"-json address show dev {name} scope global"))
-    queue = node.run("tc", "qdisc", "show", "dev", name)
-    known = {(a["local"], a["prefixlen"]) for found in addresses for a in found.get("addr_info", ()) if a}
-    routes = {node.ip(f"{family} route show dev {name}") for family in ("-4", "-6")}
+    routes = [node.ip(f"{family} route show dev {name}") for family in ("-4", "-6")]
     return {
         "flags": set(shown["flags"]),
-        "mtu": shown["mtu"],
-        "addresses": known,
-        "routes": routes,
-        "qdisc": queue,
+        "mtu": {shown["mtu"]},
+        "addresses": {(a["local"], a["prefixlen"]) for found in addresses for a in found["addr_info"] if a},
+        "routes": {line.strip() for text in routes for line in text.splitlines()},
+        "qdisc": set(node.run("tc", "qdisc", "show", "dev", name).splitlines()),
     }
+
+
+def _comes_back(node: RealNode, name: str, before: dict[str, set[Any]]) -> None:
+    """The kernel gives a link its own IPv6 address and route a moment after it is up."""
+    now = before
+
+    def as_before() -> bool:
+        nonlocal now
+        now = _state(node, name)
+        return now == before
+
+    with suppress(AssertionError):
+        until(as_before, "the link has all that it had")
+    assert now == before
 
 
 def _nic(folder: Path, node: RealNode, link: str, hold: str, **what: Any) -> Path:
@@ -230,4 +242,4 @@ def test_the_nodes_management_comes_back_by_itself(
         until(lambda: node.is_up("eth0"), "the node takes its fault back by itself", within=60)
         ended = run.ended()
     assert ended.code == 0, ended.output
-    until(lambda: _state(node, "eth0") == before, "the link has all that it had")
+    _comes_back(node, "eth0", before)
