@@ -199,6 +199,8 @@ class ApiServer:
             raise method_not_allowed()
         pod = self.objects.get(request.resource, request.namespace, request.name).object
         name = pod["spec"].get("nodeName")
+        if not name and request.subresource == "log":
+            return web.Response(content_type="text/plain")  # as upstream: nothing was said yet
         if not name:
             raise bad_request(f"pod {request.name} does not have a host assigned")
         nodes = self.catalogue.find("", "v1", "nodes")
