@@ -138,10 +138,9 @@ class LinkFlap(LinkDown):
         link = self.now(host, before)
         if link is None:
             return
-        if down:
-            host.run("ip", "link", "set", "dev", before["interface"], "down")
-        else:
-            self.undo(host, link, before)
+        host.run("ip", "link", "set", "dev", before["interface"], "down" if down else "up")
+        if not down:
+            links.put_back(host, before["interface"], before["lost"])  # the revert tries what failed again
         self._down = down
 
 

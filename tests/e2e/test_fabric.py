@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Ref
+from gameday.platform.objects import Object, Ref
+from gameday.platform.sriov import NODE_STATES
+from gameday.sandbox.fleet.network.operator import NAMESPACE
 from gameday.sandbox.fleet.network.tools import WITHOUT
 from tests.e2e.experiments import write
 from tests.support.platforms import Platform
-from tests.support.polling import until
+from tests.support.polling import eventually, until
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
@@ -75,11 +77,18 @@ def test_every_kind_goes_in_and_out(gameday: Program, tmp_path: Path, world_unch
     assert seen["1.8", "in"].count("spoofchk on") == 3
 
 
-def test_an_abort_brings_the_link_back(
-    gameday: Program, platform: Platform, tmp_path: Path, world_unchanged: Snapshot
+async def test_an_abort_brings_the_link_back(
+    gameday: Program, kube: Kube, platform: Platform, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
+    def is_down(state: Object) -> bool:
+        return [i["name"] for i in state["status"]["interfaces"] if i["linkAdminState"] == "down"] == [
+            "ens1f0"
+        ]
+
     with gameday.started(write(tmp_path, method=[DOWN], blastRadius=RADIUS)) as run:
         run.fault_is("in")
+        ref = Ref(NODE_STATES.api_version, NODE_STATES.kind, "gpu-7", NAMESPACE)
+        await eventually(lambda: kube.get(ref), is_down)
         assert reading(platform, "node_network_carrier{", "gpu-7", "ens1f0") == 0
         run.signal(signal.SIGTERM)
         assert run.ended().code == 130

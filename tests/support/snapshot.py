@@ -28,8 +28,10 @@ KINDS = {
     "networking.k8s.io/v1": ["NetworkPolicy"],
     "rbac.authorization.k8s.io/v1": ["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"],
     "apiextensions.k8s.io/v1": ["CustomResourceDefinition"],
-    "argoproj.io/v1alpha1": ["Application"],
+    "argoproj.io/v1alpha1": ["Application", "Rollout"],
     "networking.istio.io/v1": ["VirtualService"],
+    "sriovnetwork.openshift.io/v1": ["SriovNetworkNodePolicy", "SriovNetworkNodeState"],
+    "k8s.cni.cncf.io/v1": ["NetworkAttachmentDefinition"],
     "cluster.x-k8s.io/v1beta2": ["MachineSet"],
 }
 CHAOS = "chaos-mesh.org/v1alpha1"
@@ -122,6 +124,8 @@ def _lasting(obj: Object) -> Object:
     if obj["kind"] == "Node":
         conditions = obj.get("status", {}).get("conditions", [])
         lasting["conditions"] = {condition["type"]: condition["status"] for condition in conditions}
+    if obj["kind"] == "SriovNetworkNodeState":
+        lasting["status"] = obj.get("status")  # the node's links as its operator sees them
     lasting |= {"metadata": meta}
     return _without(lasting, NODES_OWN) if OWNER in (meta.get("annotations") or {}) else lasting
 

@@ -22,6 +22,7 @@ from gameday.platform.world import World
 
 LATENCY = "50ms"  # the longest that a packet waits for its turn under `rate`, before it is dropped
 NETEM = ("delay", "jitter", "loss", "corrupt", "duplicate", "reorder")
+_FOLLOW = "whether they follow it is up to its driver and firmware (to be sure: `vf`)"
 _BYPASS = (
     "{pf} of {node} has VFs: `tc` slows what the node's kernel sends through it; RDMA and what its VFs send "
     "pass it by (for those: `vf` with `maxTxRate`)"
@@ -163,7 +164,8 @@ def _warnings(spec: NicSpec, ports: list[Port], fabric: Fabric, world: World) ->
         if spec.rate or len(spec.netem) > 1:
             found.append(_BYPASS.format(pf=pf, node=port.node))
         else:
-            found.append(f"{pf} of {port.node} also carries {', '.join(fabric.tell(v) for v in vfs)}")
+            others = ", ".join(fabric.tell(v) for v in vfs)
+            found.append(f"{pf} of {port.node} also carries {others}: {_FOLLOW}")
     if spec.flap and world.hold is not None and world.hold < spec.flap.period * spec.flap.count:
         lasts = format_duration(spec.flap.period * spec.flap.count)
         found.append(f"all flaps take {lasts}, but the step ends after {format_duration(world.hold)}")
