@@ -58,10 +58,10 @@ class Throttle(Action):
                 continue
             limit, lowest, highest, clock = map(number, found[gpu])
             if "clock" in self.options:
-                if clock is None or not 0 < self.options["clock"] < clock:
-                    problems.append(
-                        f"GPU {gpu}: clocks of {self.options['clock']} MHz, where {clock or 0:g} is its highest"
-                    )
+                wanted = self.options["clock"]
+                if clock is None or not 0 < wanted < clock:
+                    highest_clock = f"{clock or 0:g} is its highest"
+                    problems.append(f"GPU {gpu}: clocks of {wanted} MHz, where {highest_clock}")
             elif limit is None or lowest is None or highest is None:
                 problems.append(f"GPU {gpu}: its power limit cannot be set (nvidia-smi says {found[gpu][0]})")
             elif not lowest <= self._watts(highest) < limit:

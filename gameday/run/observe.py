@@ -53,7 +53,7 @@ async def observe(world: World, victims: Iterable[Victim], emit: Emit) -> None:
         for resource, namespace in _watches(scope, kinds):
             changes = _Events(scope) if resource is EVENTS else _Conditions(scope)
             group.create_task(_follow(world.kube, resource, namespace, changes, digest, emit))
-        group.create_task(follow_opinions(world, scope.nodes, digest.tell))
+        group.create_task(follow_opinions(world, scope.nodes, emit))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING
 
-from gameday.events import ConditionChanged
+from gameday.events import ConditionChanged, Emit
 from gameday.platform.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -20,10 +20,9 @@ MOST = 32  # nodes whose GPUd is asked
 GPUD, SLURM = "GPUd", "Slurm"
 
 Opinion = tuple[str, str, str, str]  # node, condition, status, reason
-Tell = Callable[[ConditionChanged], None]
 
 
-async def follow_opinions(world: World, nodes: Iterable[str], tell: Tell) -> None:
+async def follow_opinions(world: World, nodes: Iterable[str], tell: Emit) -> None:
     """Ask until cancelled; who does not answer at the start is not asked again."""
     watched = sorted(nodes)[:MOST]
     async with asyncio.TaskGroup() as group:
@@ -33,7 +32,7 @@ async def follow_opinions(world: World, nodes: Iterable[str], tell: Tell) -> Non
             group.create_task(_follow_gpud(world, node, tell))
 
 
-async def _follow_gpud(world: World, node: str, tell: Tell) -> None:
+async def _follow_gpud(world: World, node: str, tell: Emit) -> None:
     from gameday.platform import gpud
     from gameday.platform.objects import Ref
 
@@ -45,7 +44,7 @@ async def _follow_gpud(world: World, node: str, tell: Tell) -> None:
     await _follow(lambda: _gpud(node, url), tell)
 
 
-async def _follow(ask: Callable[[], AsyncIterator[Opinion]], tell: Tell) -> None:
+async def _follow(ask: Callable[[], AsyncIterator[Opinion]], tell: Emit) -> None:
     known: dict[tuple[str, str], str] = {}
     while True:
         try:

@@ -1,0 +1,152 @@
+"""XIDs, throttled GPUs and MIG: in force by evidence, noticed, and taken back by whoever is left."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gameday.platform import dcgm, gpud
+from gameday.platform.devices import allocatable_gpus
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Object, Ref, is_true
+from tests.e2e.experiments import write
+from tests.support.polling import eventually
+from tests.support.program import Program
+from tests.support.snapshot import Snapshot
+
+NODE = "gpu-4"
+
+
+def _method(hold: str = "40s", node: str = NODE, **mode: Any) -> list[dict[str, Any]]:
+    return [{"gpu": {"nodes": {"names": [node]}, **mode}, "for": hold}]
+
+
+async def _node(kube: Kube) -> Object:
+    return await kube.get(Ref("v1", "Node", NODE))
+
+
+async def _quarantined(kube: Kube) -> bool:
+    node = await _node(kube)
+    tainted = any(t["key"] == "nvidia.com/gpu.unhealthy" for t in node["spec"].get("taints") or ())
+    return tainted and bool(node["spec"].get("unschedulable"))
+
+
+async def _free(kube: Kube) -> bool:
+    node = await _node(kube)
+    return not is_true(node, "XIDErrors") and not node["spec"].get("unschedulable")
+
+
+async def test_an_xid_in_dcgm_takes_the_node_out_of_service_until_it_is_over(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    file = write(tmp_path, method=_method(xid={"error": "fell off the bus", "gpus": [0, 1]}))
+    with gameday.started(file) as run:
+        run.fault_is("in")
+        assert await dcgm.value(kube, NODE, 1, dcgm.XID_FIELD) == 79
+        await eventually(lambda: _quarantined(kube))
+        run.signal(signal.SIGINT)
+        ended = run.ended()
+    evidence = {e["state"]: e.get("evidence") for e in ended.of("fault")}
+    assert evidence["in"] == [f"{NODE} GPU {g}: DCGM field 230 is 79" for g in (0, 1)]
+    assert await dcgm.value(kube, NODE, 1, dcgm.XID_FIELD) == 0
+    await eventually(lambda: _free(kube))
+
+
+async def test_an_xid_that_asks_for_nothing_takes_nothing(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    ended = gameday.run(write(tmp_path, method=_method("4s", xid={"error": 63})))
+    assert (ended.code, ended.verdict) == (0, "passed"), ended.output
+    assert not [e for e in ended.of("condition-changed") if e["condition"] in ("XIDErrors", "Unschedulable")]
+
+
+@pytest.mark.parametrize("mode", ["dcgm", "kernelLog", "gpud", "throttle"])
+async def test_a_killed_run_is_taken_back_by_another_process(
+    mode: str, gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    wanted: dict[str, Any] = {"xid": {"error": 74, "via": mode}}
+    if mode == "throttle":
+        wanted = {"throttle": {"powerLimit": "50%", "gpus": [6, 7]}}
+    with gameday.started(write(tmp_path, method=_method(**wanted))) as run:
+        run.fault_is("in")
+        run.signal(signal.SIGKILL)
+        run.process.wait()
+        ended = gameday("recover", "--run", run.folder.name, "--force")
+    assert ended.code == 0, ended.output
+    assert "nothing is in force" in gameday("status").output
+    await eventually(lambda: _free(kube))
+    assert await dcgm.value(kube, NODE, 0, dcgm.XID_FIELD) == 0
+    assert await gpud.health(gpud.url_of(await _node(kube)), gpud.XID_COMPONENT) == "Healthy"
+
+
+async def test_the_report_says_who_reacted(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    ended = gameday.run(write(tmp_path, method=_method("10s", xid={"error": 119, "via": "gpud"})))
+    assert (ended.code, ended.verdict) == (0, "passed"), ended.output
+    assert ended.folder is not None
+    text = (ended.folder / "report.md").read_text()
+    table = text.partition("## Who reacted")[2].partition("\n## ")[0]
+    for who in (
+        "GPUd | accelerator-nvidia-error-xid Unhealthy",
+        "Node condition | XIDErrors is True",
+        "Taint",
+        "Cordon",
+    ):
+        assert f"| 1 gpu | {who}" in table, table
+    assert "| Taint | did not react" not in table
+    await eventually(lambda: _free(kube))
+
+
+async def test_gpus_are_partitioned_and_back(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    drain = {"drain": {"nodes": {"names": [NODE]}, "deleteEmptyDirData": True}, "for": "30s"}
+    mig = {
+        "gpu": {"nodes": {"names": [NODE]}, "mig": {"config": "all-1g.10gb", "allowInUse": True}},
+        "for": "1s",
+    }
+    wait = {"wait": "6s"}
+    parallel = [{"parallel": [{**drain, "for": "15s"}, {"sequence": [wait, mig]}]}]
+    file = write(tmp_path, method=parallel, blastRadius={"nodes": 2, "pods": 20, "gpus": 32})
+    ended = gameday.run(file)
+    evidence = [e for e in ended.of("fault") if e["kind"] == "gpu" and e.get("evidence")]
+    assert [e["state"] for e in evidence] == ["in", "out"], ended.output
+    assert evidence[0]["evidence"] == [f"{NODE}: all-1g.10gb, state success, 56 nvidia.com/gpu allocatable"]
+    assert allocatable_gpus(await _node(kube)) == 8
+
+
+@pytest.mark.parametrize(
+    ("node", "mode", "complaint"),
+    [
+        ("cpu-0", {"xid": {"error": 79}}, "cpu-0: no DCGM pod runs there"),
+        ("cpu-0", {"mig": {"config": "all-1g.10gb"}}, "cpu-0: no label nvidia.com/mig.config"),
+        ("cpu-0", {"deviceLoss": {}}, "cpu-0: no allocatable GPU"),
+        (NODE, {"xid": {"error": 79, "gpus": [8]}}, f"{NODE} has 8 GPUs: there is no GPU 8"),
+        (NODE, {"mig": {"config": "all-1g.5gb", "allowInUse": True}}, "did you mean `all-1g."),
+        (NODE, {"mig": {"config": "all-disabled", "allowInUse": True}}, "is in force already"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_touched(
+    node: str, mode: dict[str, Any], complaint: str, gameday: Program, tmp_path: Path
+) -> None:
+    anywhere = {
+        "context": "gameday-.*",
+        "namespaces": ["platform", "training", "inference"],
+        "nodes": {"selector": "kubernetes.io/os=linux"},
+    }
+    ended = gameday("plan", write(tmp_path, method=_method(node=node, **mode), target=anywhere))
+    assert ended.code != 0
+    assert complaint in " ".join(ended.output.split()), ended.output
+
+
+def test_a_throttle_that_the_gpus_refuse_is_found_before_the_baseline(
+    gameday: Program, tmp_path: Path
+) -> None:
+    ended = gameday.run(write(tmp_path, method=_method(throttle={"powerLimit": 100})))
+    assert (ended.code, ended.verdict) == (4, "refused"), ended.output
+    assert "100 W is not within 200 W" in " ".join(ended.output.split())
+    assert ended.of("fault") == []
