@@ -8,6 +8,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
+from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
 from tests.controlplane.groups import Groups
@@ -42,6 +45,14 @@ async def test_a_pod_in_the_pods_network_reaches_the_api_server(kube: Kube, node
     async with running(kube, manifest(node, "asks", "python3", "-c", WHO_AM_I)) as pod:
         said = await eventually(lambda: kube.logs(pod, MAIN))
         assert said.strip() == "system:serviceaccount:default:default"
+
+
+async def test_commands_run_in_a_container(kube: Kube, node: RealNode) -> None:
+    async with running(kube, manifest(node, "obeys", "sleep", "600")) as pod:
+        done = await kube.exec(pod, MAIN, ["sh", "-c", "hostname; echo wrong >&2; exit 3"])
+        assert (done.code, done.stdout, done.stderr) == (3, "obeys\n", "wrong\n")
+        with pytest.raises(ApiError, match="no-such-tool"):
+            await kube.exec(pod, MAIN, ["no-such-tool"])
 
 
 async def test_a_privileged_pod_has_the_nodes_processes_and_tools(kube: Kube, node: RealNode) -> None:
