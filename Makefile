@@ -20,7 +20,7 @@ help: ## this list
 demo: venv prometheus ## run the first experiment in the sandbox, with the live view
 	$(BIN)/gameday run experiments/drain-gpu-nodes.yaml --sandbox --yes
 
-test: venv prometheus chromium ## the whole suite against the sandbox
+test: venv prometheus chromium slurm ## the whole suite against the sandbox
 	$(PYTEST) --numprocesses $(WORKERS) --dist worksteal
 
 test-cluster: venv prometheus chromium controlplane ## the same behaviours on a real Kubernetes control plane
@@ -61,6 +61,16 @@ node:
 	@.ci/ensure gcc "the driver that NVIDIA's device plugin loads on the real node" gcc
 	@.ci/ensure libc6-dev "the same driver" --run test -e /usr/include/stdlib.h
 	@.ci/ensure python3 "the real node's container image" --run dpkg-query --listfiles python3-minimal
+
+slurm: venv ## what the tests on a real Slurm need: Debian's own, and a newer one beside it (as root)
+	@.ci/ensure slurmctld "a real Slurm's controller" slurmctld
+	@.ci/ensure slurmd "its nodes" slurmd
+	@.ci/ensure slurmrestd "its REST API" slurmrestd
+	@.ci/ensure slurm-client "scontrol" scontrol
+	@.ci/ensure munge "its authentication" munged
+	@.ci/ensure slurm-wlm-jwt-plugin "its tokens" --run dpkg-query --listfiles slurm-wlm-jwt-plugin
+	@.ci/ensure debootstrap "the newer Slurm" debootstrap
+	@if [ "$$(id -u)" -eq 0 ]; then $(BIN)/python -m tests.support.slurm_root >/dev/null; fi
 
 prometheus:
 	@.ci/ensure prometheus "the sandbox's metrics" prometheus

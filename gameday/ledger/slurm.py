@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from gameday.ledger.operations import RESTORED, Refused, Undone
+from gameday.platform.errors import Unreachable
 from gameday.platform.objects import Ref
 from gameday.platform.slurm.client import Slurm
 from gameday.platform.slurm.transport import SlurmError, Via
@@ -102,8 +103,18 @@ class OutOfService(_SlurmOperation):
         node = await slurm.node(self.name)
         # RESUME would also bring back a node that died while it was drained; UNDRAIN leaves that to Slurm.
         died = self.state == "DRAIN" and "DOWN" in node.states
-        await slurm.update_node(self.name, "UNDRAIN" if died else "RESUME")
+        try:
+            await slurm.update_node(self.name, "UNDRAIN" if died else "RESUME")
+        except SlurmError as no:
+            return await self._said_no(slurm, node, no)
         return Undone("undone", f"no longer drained; it is {node.word} by itself") if died else RESTORED
+
+    async def _said_no(self, slurm: Slurm, node: Node, no: SlurmError) -> Undone:
+        """A slurmctld that has just started refuses to resume a node, though at times it does it, too."""
+        judged = await self._audit(slurm)
+        if judged.state == "failed" and "UNKNOWN" in node.states:
+            raise Unreachable(f"{no} (it has not registered since slurmctld started)") from no
+        return Undone("failed", str(no)) if judged.state == "failed" else judged
 
     async def _audit(self, slurm: Slurm) -> Undone:
         node = next((n for n in await slurm.nodes() if n.name == self.name), None)

@@ -64,10 +64,9 @@ is: 0
         found = {n.name: text for n in both if (text := _difference(n, in_kubernetes[n.name]))}
         lasting = _lasting(found, _SINCE.setdefault(world.kube, {}), spec.grace, {n.name for n in both})
         younger = "; ".join(f"{text} (within grace)" for name, text in found.items() if name not in lasting)
-        return Measurement(
-            (("; ".join(found[name] for name in lasting), float(len(lasting))),),
-            younger or f"{len(both)} nodes compared",
-        )
+        text = "; ".join(found[name] for name in lasting)
+        message = "; ".join(t for t in (text, younger) if t) or f"{len(both)} nodes compared"
+        return Measurement(((text, float(len(lasting))),), message)
 
 
 def _lasting(found: dict[str, str], since: dict[str, float], grace: float, asked: set[str]) -> list[str]:

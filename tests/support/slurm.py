@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,7 +89,7 @@ class RealSlurm:
         until(lambda: self.job(number)["JobState"] == "RUNNING", f"job {number} runs", within=60)
 
     def stop(self, program: str) -> None:
-        self.children.pop(program).kill()
+        self.children.pop(program).terminate()
 
     def start(self, program: str) -> None:
         """Start one of the daemons, as `slurmctld` or `slurmd gpu-0`."""
@@ -101,15 +101,12 @@ class RealSlurm:
             "slurmrestd": ["-a", "rest_auth/jwt", "-s", self._plugins(), self.url.removeprefix("http://")],
         }[name]
         user = NOBODY if name == "slurmrestd" else ""
-        environment = {"SLURM_CONF": str(self.folder / "slurm.conf"), "HOME": "/tmp"}
-        if name == "slurmrestd":
-            environment["SLURM_JWT"] = (
-                "daemon"  # each request brings its own; the others would take it for theirs
-            )
+        # slurmrestd takes a token with each request, if it has one itself; to the others one means another
+        # kind of authentication, and ours has one in its environment.
+        token = "SLURM_JWT=daemon" if name == "slurmrestd" else "--unset=SLURM_JWT"
+        command = ["env", token, f"SLURM_CONF={self.folder}/slurm.conf", "HOME=/tmp", *self.inside(user)]
         log = self.folder / "log" / f"{program.replace(' ', '-')}.log"
-        self.children[program] = Child(
-            program, [*self.inside(user), name, *options], log, environment=environment
-        )
+        self.children[program] = Child(program, [*command, name, *options], log)
 
     def _plugins(self) -> str:
         """Without those that need slurmdbd, which we don't run."""
@@ -167,6 +164,9 @@ def _end(running: RealSlurm) -> None:
         )
     for child in reversed(running.children.values()):
         child.terminate(within=5)
+    if running.root is not None:  # where the folder was mounted
+        with suppress(OSError):
+            (running.root / str(running.folder).lstrip("/")).rmdir()
 
 
 def _write(running: RealSlurm) -> None:
@@ -219,11 +219,12 @@ def _enter_scripts(running: RealSlurm) -> None:
         f" && mount --bind {folder} {root}{folder}"
     )
     inside.write_text(
-        '#!/bin/sh\nuser=; case "$1" in --userspec=*) user=$1; shift;; esac\n'
+        "#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
+        'user=; case "$1" in --userspec=*) user=$1; shift;; esac\n'
         f'exec unshare --mount sh -c \'{mounts} && exec chroot "$@"\' sh $user {root} "$@"\n'
     )
     scontrol = folder / "bin" / "scontrol"
-    scontrol.write_text(f'#!/bin/sh\nexec {inside} /usr/bin/scontrol "$@"\n')
+    scontrol.write_text(f'#!/bin/sh\nexec {inside} scontrol "$@"\n')
     for script in (inside, scontrol):
         script.chmod(0o755)
 
