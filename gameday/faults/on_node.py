@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from gameday.events import Warn
 from gameday.faults.base import Evidence, FaultError, FaultPlan, PlanError
 from gameday.ledger.node_pod import Settings
-from gameday.ledger.node_program import NodeProgram, Report
+from gameday.ledger.node_program import NodeProgram
+from gameday.ledger.node_report import Report
 from gameday.ledger.store import NAMESPACE
 from gameday.node.task import Task
 from gameday.platform.complaints import warnings_about
@@ -41,6 +42,9 @@ HOPELESS = (  # why a container waits for ever, in the kubelet's words
     "CreateContainerConfigError",
     "CreateContainerError",
     "RunContainerError",
+    "StartError",
+    "ContainerCannotRun",
+    "CrashLoopBackOff",
 )
 RBAC = ("roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io")
 
@@ -167,7 +171,7 @@ class NodeProgramFault(ABC):
             if over or report.event(event) or (report.silent and self._may_be_silent(program)):
                 return report
             if report.waiting.startswith(HOPELESS) or loop.time() > deadline:
-                said = await warnings_about(world.kube, program.ref)
+                said = [*await program.log(world.kube), *await warnings_about(world.kube, program.ref)]
                 why = [w for w in (report.waiting, report.silent, *said) if w]
                 text = "; ".join(why) or f"it said nothing within {START_WITHIN:g} s"
                 raise FaultError(f"{program.ref} on {program.node} does not run: {text}")

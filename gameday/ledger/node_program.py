@@ -8,11 +8,11 @@ send another one, which finds on the node what the first one left, if anything.
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gameday.ledger.node_pod import CONTAINER, GRACE, Settings, helpers, pod
+from gameday.ledger.node_report import Report, last_words, lines_of, started, state_of, waiting_for, words_of
 from gameday.ledger.operations import RUN_LABEL, Create, Undone
 from gameday.node.deadman import TOLD
 from gameday.node.task import Task
@@ -26,23 +26,6 @@ if TYPE_CHECKING:
 
 END_WITHIN = GRACE + 30.0  # seconds from "stop" to a pod that is gone
 REVERT_WITHIN = 90.0  # for a second program, with its start
-
-
-@dataclass(frozen=True)
-class Report:
-    """What is known of a program: its events so far, and whether they are its last.
-
-    `waiting` says why it does not run yet, `silent` why its log can't be read.
-    """
-
-    events: tuple[dict[str, Any], ...] = ()
-    ended: bool = False
-    waiting: str = ""
-    silent: str = ""
-
-    def event(self, name: str) -> dict[str, Any] | None:
-        """The newest event of that name."""
-        return next((e for e in reversed(self.events) if e.get("event") == name), None)
 
 
 @dataclass
@@ -109,17 +92,21 @@ class NodeProgram:
     async def report(self, kube: Kube) -> Report:
         """What the pod's status and log tell. Raises PlatformError."""
         found = await kube.get(self.ref)
-        if last := _last_words(found):
+        if last := last_words(found):
             return Report((last,), ended=is_finished(found))
-        if is_finished(found):
-            status = found["status"]
-            return Report(ended=True, waiting=f"{status.get('reason', '')}: {status.get('message', '')}")
-        if not _started(found):
-            return Report(waiting=_waiting(found))
+        if is_finished(found) or not state_of(found).get("running"):
+            return Report(ended=is_finished(found), waiting=waiting_for(found))
         try:
-            return Report(tuple(_lines(await kube.logs(self.ref, CONTAINER))))
+            return Report(tuple(lines_of(await kube.logs(self.ref, CONTAINER))))
         except (ApiError, Unreachable) as error:
             return Report(silent=str(error))
+
+    async def log(self, kube: Kube) -> list[str]:
+        """The last line of its log, where there is one: what a program that can't run said."""
+        try:
+            return (await kube.logs(self.ref, CONTAINER, lines=1)).splitlines()
+        except (ApiError, Unreachable):
+            return []
 
     async def ended(self, kube: Kube, within: float) -> Report:
         """As `report`, once the program ended; what it said until then, after `within` seconds."""
@@ -152,11 +139,13 @@ class NodeProgram:
         left = await self._left(kube)
         if not left:
             return self._said()
-        known = f"; the program's last words: {_text(self.last)}" if self.last else ""
+        known = f"; the program's last words: {words_of(self.last)}" if self.last else ""
         return Undone("failed", f"{', '.join(map(str, left))} still there, so the node may be changed{known}")
 
     def _said(self) -> Undone:
-        return Undone("undone", f"seen on {self.node}: {_text(self.last)}{self.alone}" if self.last else "")
+        return Undone(
+            "undone", f"seen on {self.node}: {words_of(self.last)}{self.alone}" if self.last else ""
+        )
 
     @property
     def alone(self) -> str:
@@ -188,14 +177,14 @@ class NodeProgram:
         return None
 
     def _hear(self, seen: Object) -> None:
-        if words := _last_words(seen):
+        if words := last_words(seen):
             self.last = words
-        elif seen and not _started(seen) and self.last is None:
+        elif seen and not started(seen) and self.last is None:
             self.last = {"event": "out", "facts": ["the program never started, so it changed nothing"]}
 
     async def _stuck(self, kube: Kube, ref: Ref, seen: Object) -> Undone | None:
         """The pod does not go. One that never started is taken away: should it, it finds itself gone."""
-        if seen and not _started(seen):
+        if seen and not started(seen):
             await kube.delete(ref, grace=0)
             self._hear(seen)
             return None
@@ -221,8 +210,8 @@ class NodeProgram:
         if report.events:
             self.last = report.events[-1]
         if self._is_out():
-            return Undone("undone", f"seen on {self.node} by a second program: {_text(self.last)}")
-        return Undone("failed", f"{self.node} may be changed still: {_text(self.last) or report.waiting}")
+            return Undone("undone", f"seen on {self.node} by a second program: {words_of(self.last)}")
+        return Undone("failed", f"{self.node} may be changed still: {words_of(self.last) or report.waiting}")
 
     async def _node_state(self, kube: Kube) -> str:
         node = await kube.find(Ref("v1", "Node", self.node))
@@ -247,57 +236,3 @@ class NodeProgram:
         refs = [self.ref, self._second, *(c.ref for c in self._helpers())]
         found = await asyncio.gather(*(kube.find(r) for r in refs))
         return [r for r, obj in zip(refs, found, strict=True) if obj is not None and self._ours(obj)]
-
-
-def _status(found: Object) -> Object:
-    states = (found.get("status") or {}).get("containerStatuses") or ()
-    return next((dict(s) for s in states if s["name"] == CONTAINER), {})
-
-
-def _started(found: Object) -> bool:
-    status = _status(found)
-    state = status.get("state") or {}
-    return bool("running" in state or "terminated" in state or (status.get("lastState") or {}))
-
-
-def _last_words(found: Object) -> dict[str, Any] | None:
-    """The message that the program left when it ended; None while it runs, or when it was killed."""
-    state = _status(found).get("state") or {}
-    if "running" in state:
-        return None
-    past = _status(found).get("lastState") or {}
-    ended = state.get("terminated") or past.get("terminated") or {}
-    return next(iter(_lines(ended.get("message") or "")), None)
-
-
-def _waiting(found: Object) -> str:
-    waiting = (_status(found).get("state") or {}).get("waiting") or {}
-    scheduled = condition(found, "PodScheduled")
-    reason = waiting.get("reason") or scheduled.get("reason") or (found.get("status") or {}).get("phase", "")
-    message = waiting.get("message") or scheduled.get("message") or ""
-    return f"{reason}: {message}".strip(": ")
-
-
-def _lines(text: str) -> list[dict[str, Any]]:
-    """The JSON objects of a text, one in a line; what is none was not said by the program."""
-    found = []
-    for line in text.splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
-
-
-def _text(last: dict[str, Any] | None) -> str:
-    """Last words for people."""
-    if not last:
-        return ""
-    said = [
-        *last.get("problems", ()),
-        *([last["error"]] if last.get("error") else ()),
-        *last.get("facts", ()),
-    ]
-    return "; ".join(map(str, said))

@@ -6,6 +6,7 @@ else. All times are the node's monotonic clock, in seconds: no two machines have
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import ssl
@@ -63,8 +64,8 @@ class Api:
             if error.code == 404:
                 raise Gone(path) from None
             raise
-        except ValueError as error:
-            raise OSError(f"no JSON: {error}") from None
+        except (ValueError, http.client.HTTPException) as error:
+            raise OSError(f"no answer that can be read: {error!r}") from None
 
 
 def in_cluster() -> str:
@@ -128,7 +129,7 @@ class DeadMan:
         try:
             lease = self._get("/apis/coordination.k8s.io/v1", "leases", self._task.lease)
             pod = self._get("/api/v1", "pods", self._task.pod)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             self._failure = f"{self._api.server}: {getattr(error, 'reason', None) or error}"
             return self._failure
         self._judge(lease, pod)

@@ -45,6 +45,11 @@ class ApiError(PlatformError):
     def _advice(self) -> str:
         if self.status == 401:
             return " (the credentials in the kubeconfig are not accepted: log in again)"
+        if self.status == 403 and "violates PodSecurity" in self.message:
+            return (
+                " (the namespace does not admit such pods: "
+                "label it pod-security.kubernetes.io/enforce=privileged, or use one that is)"
+            )
         if self.status == 403:
             resource = self.details.get("kind") or self.what
             return f" (the missing RBAC permission: {self.verb} {resource})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,11 @@ class Switch(Action):
         now = host.read("/state")
         return ("in" if now == "down" else "out"), ["state is " + now]
 """
+
+
+OLDEST = next(
+    (str(p) for p in Path.home().glob(".pyenv/versions/3.9*/bin/python3")), shutil.which("python3.9")
+)
 
 
 @dataclass
@@ -131,7 +137,7 @@ class Node:
         self.account.mkdir()
         (self.account / "token").write_text("secret\n")
 
-    def start(self, mode: str = "run", **options: Any) -> Started:
+    def start(self, mode: str = "run", python: str | None = None, **options: Any) -> Started:
         """Start the program, without any site-packages."""
         task = Task(
             id="test",
@@ -148,7 +154,16 @@ class Node:
         message.unlink(missing_ok=True)
         arguments = ["--mode", mode, "--root", str(self.root), "--account", str(self.account)]
         process = subprocess.Popen(
-            [sys.executable, "-S", "-m", "gameday.node", str(file), *arguments, "--message", str(message)],
+            [
+                python or sys.executable,
+                "-S",
+                "-m",
+                "gameday.node",
+                str(file),
+                *arguments,
+                "--message",
+                str(message),
+            ],
             env={"PYTHONPATH": str(self.folder / "program"), "PATH": os.environ["PATH"]},
             cwd=self.folder,
             stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.node_program.support import FakeApi, Node
+from tests.node_program.support import OLDEST, FakeApi, Node
 
 
 @pytest.fixture
@@ -191,3 +191,8 @@ def test_last_words_fit_into_a_pods_status(node: Node) -> None:
     text = started.message.read_text()
     assert len(text) <= 4096
     assert json.loads(text)["facts"][0] == "state is up"
+
+
+@pytest.mark.skipif(OLDEST is None, reason="this machine has no Python 3.9")
+def test_the_oldest_python_runs_it(node: Node) -> None:
+    assert [e["event"] for e in node.start(seconds=0.5, python=OLDEST).ended()][-2:] == ["reverting", "out"]
