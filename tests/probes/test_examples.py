@@ -13,7 +13,7 @@ from gameday.experiment import registry
 from gameday.experiment.expect import Expectation
 
 pytestmark = pytest.mark.fast
-OURS = ("alert", "argocd", "chaostoolkit", "hardwareAgrees", "http", "kubernetes", "nic", "prometheus")
+OURS = ("alert", "argocd", "chaostoolkit", "gpu", "hardwareAgrees", "http", "kubernetes", "nic", "prometheus")
 
 
 @pytest.mark.parametrize("key", OURS)
