@@ -14,7 +14,7 @@ from gameday.faults.fabric import chain
 from gameday.faults.fabric.chain import Fabric, Port
 from gameday.faults.fabric.programs import on_each_node
 from gameday.faults.fabric.target import FabricTarget
-from gameday.faults.fabric.units import Percentage, Rate, bucket, microseconds
+from gameday.faults.fabric.units import Percentage, Rate, bucket, tc_time
 from gameday.faults.nodes import node_victim, pick_nodes
 from gameday.faults.on_node import NodeProgramFault, OnNode, check_management, needs
 from gameday.platform.objects import Object
@@ -76,8 +76,8 @@ class NicSpec(FabricTarget):
         """As `tc` takes it."""
         words = ["netem"]
         if self.delay is not None:
-            words += ["delay", microseconds(self.delay)]
-            words += [microseconds(self.jitter)] if self.jitter else []
+            words += ["delay", tc_time(self.delay)]
+            words += [tc_time(self.jitter)] if self.jitter else []
         for key in NETEM[2:]:
             words += [key, value] if (value := getattr(self, key)) else []
         return words

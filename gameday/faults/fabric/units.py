@@ -27,8 +27,10 @@ def megabits(text: str) -> int:
     return max(1, round(bits(text) / 1e6))
 
 
-def microseconds(seconds: float) -> str:
-    return f"{seconds * 1e6:.0f}us"
+def tc_time(seconds: float) -> str:
+    """A duration as `tc` takes and shows it: 40ms, 1500us."""
+    micro = round(seconds * 1e6)
+    return f"{micro}us" if micro % 1000 else f"{micro // 1000}ms"
 
 
 def bucket(rate: str) -> str:
