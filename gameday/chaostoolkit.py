@@ -1,0 +1,221 @@
+"""gameday's faults and probes as Chaos Toolkit activities, for experiments that `chaos run` runs.
+
+    provider: {type: python, module: gameday.chaostoolkit, func: inject_fault, arguments: {…}}
+
+A fault is a run of `gameday` in a process of its own, with all that belongs to one: plan, preflight, blast
+radius, ledger, lease, audit and report. So it is put back whatever becomes of `chaos`, at the end of its hold
+at the latest, and by `gameday recover` where both are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from chaoslib.exceptions import ActivityFailed
+
+__all__ = ["inject_fault", "measure_probe", "run_fault", "undo_fault"]
+
+ANSWERS = {  # a run needs a steady state, and here that is Chaos Toolkit's own hypothesis
+    "name": "the cluster answers",
+    "kubernetes": {"resource": "namespaces", "count": True},
+    "is": ">= 1",
+}
+RESTORED = (0, 130)  # how a run ends whose fault was put back: by itself, or when it was told to
+LAST_LINES = 12
+
+Activity = dict[str, Any]
+
+
+class _Run:
+    """One run of one fault."""
+
+    def __init__(self, reports: str, **spec: Any) -> None:
+        self.name = f"chaostoolkit-{secrets.token_hex(3)}"
+        self._reports = Path(reports)
+        folder = Path(tempfile.mkdtemp(prefix="gameday-"))
+        file = folder / "experiment.json"
+        file.write_text(json.dumps(_document(self.name, spec)))
+        self._output = folder / "output.txt"
+        command = [
+            sys.executable,
+            "-m",
+            "gameday",
+            "run",
+            str(file),
+            "--yes",
+            "--reports",
+            str(self._reports),
+        ]
+        with self._output.open("w") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for `chaos`, which then says what is to happen
+            )
+
+    def wait(self, done: Callable[[], bool] = lambda: False) -> int | None:
+        """The exit code, or None when `done` came first. Whatever interrupts it, the fault is put back."""
+        try:
+            while self._process.poll() is None and not done():
+                time.sleep(0.1)
+        except BaseException:
+            self.stop()
+            raise
+        return self._process.poll()
+
+    def stop(self) -> int:
+        """Have the fault put back, and wait until it is."""
+        if self._process.poll() is None:
+            os.kill(self._process.pid, signal.SIGINT)
+        return self._process.wait()
+
+    @property
+    def is_in(self) -> bool:
+        return any(e["type"] == "fault" and e["state"] == "in" for e in self._events())
+
+    def told(self) -> Activity:
+        """What Chaos Toolkit's journal gets."""
+        events = self._events()
+        verdict = next((e["verdict"] for e in events if e["type"] == "verdict"), None)
+        evidence = [fact for e in events if e["type"] == "fault" for fact in e.get("evidence", ())]
+        folder = str(self._folder) if self._folder else ""
+        return {"run": self.name, "verdict": verdict, "evidence": evidence, "report": folder}
+
+    def failure(self) -> ActivityFailed:
+        lines = self._output.read_text().strip().splitlines()[-LAST_LINES:]
+        return ActivityFailed(
+            f"gameday run {self.name} ended with {self._process.poll()}:\n" + "\n".join(lines)
+        )
+
+    @property
+    def _folder(self) -> Path | None:
+        return next(self._reports.glob(f"{self.name}-*"), None)
+
+    def _events(self) -> list[Activity]:
+        log = self._folder / "events.jsonl" if self._folder else None
+        if log is None or not log.exists():
+            return []
+        return [
+            json.loads(line) for line in log.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")
+        ]
+
+
+_held: dict[str, _Run] = {}  # faults that are in until somebody undoes them
+
+
+def run_fault(
+    fault: Activity,
+    hold: str = "",
+    target: Activity | None = None,
+    blast_radius: Activity | None = None,
+    reports: str = "reports",
+) -> Activity:
+    """Inject a fault, hold it, and put it back. `fault` is a step as in gameday's files, `{scale: {…}}`.
+
+    `hold` is a duration; leave it out for what is over at once (a killed pod). `target` and `blast_radius`
+    are as in gameday's files, `reports` is the folder for them.
+    """
+    run = _Run(reports, method=[_step(fault, hold)], target=target or {}, blastRadius=blast_radius or {})
+    if run.wait() != 0:
+        raise run.failure()
+    return run.told()
+
+
+def inject_fault(
+    fault: Activity,
+    hold: str,
+    target: Activity | None = None,
+    blast_radius: Activity | None = None,
+    reports: str = "reports",
+) -> Activity:
+    """As `run_fault`, but returns once it is in: `undo_fault`, or the end of `hold`, puts it back."""
+    run = _Run(reports, method=[_step(fault, hold)], target=target or {}, blastRadius=blast_radius or {})
+    ended = run.wait(lambda: run.is_in)
+    if ended is not None and not run.is_in:
+        raise run.failure()
+    _held[run.name] = run
+    return run.told()
+
+
+def undo_fault(run: str = "") -> list[Activity]:
+    """Put a fault back that `inject_fault` put in, by its run's name; all of them when it is left out."""
+    told = []
+    for name in [run] if run else list(_held):
+        held = _held.pop(name, None)
+        if held is None:
+            raise ActivityFailed(f"no fault of run {name} is held here; see `gameday status`")
+        if held.stop() not in RESTORED:
+            raise held.failure()
+        told.append(held.told())
+    return told
+
+
+def measure_probe(
+    probe: Activity, expect: str = "", namespaces: list[str] | None = None, prometheus: str = ""
+) -> Any:
+    """What a probe measures: a value, or the values by series; with `expect`, whether all of them meet it.
+
+    `probe` is one as in gameday's files, `{kubernetes: {…}}`, and `expect` what stands in its `is`.
+    """
+    from gameday.experiment.expect import Expectation
+    from gameday.platform.errors import PlatformError
+
+    bound = Expectation.parse(expect) if expect else None
+    try:
+        series = asyncio.run(_measure(probe, tuple(namespaces or ()), prometheus))
+    except (PlatformError, ValueError) as error:
+        raise ActivityFailed(str(error)) from error
+    if bound is not None:
+        return bool(series) and all(bound.judge(value) for value in series.values())
+    return series[""] if series.keys() == {""} else series
+
+
+async def _measure(probe: Activity, namespaces: tuple[str, ...], prometheus: str) -> dict[str, Any]:
+    from gameday.experiment import registry
+    from gameday.platform.kube import Kube
+    from gameday.platform.prometheus import Prometheus
+    from gameday.platform.world import World
+
+    ((kind, spec),) = probe.items()
+    asked: Any = registry.probe(kind)
+    url = prometheus or os.environ.get("GAMEDAY_PROMETHEUS_URL", "")
+    async with AsyncExitStack() as stack:
+        kube = await stack.enter_async_context(await Kube.connect(None, os.environ.get("KUBERNETES_CONTEXT")))
+        client = await stack.enter_async_context(Prometheus(url)) if url else None
+        world = World(kube, client, namespaces=namespaces)
+        return dict((await asked().measure(asked.Spec.model_validate(spec), world)).series)
+
+
+def _step(fault: Activity, hold: str) -> Activity:
+    return {**fault, "for": hold} if hold else dict(fault)
+
+
+def _document(name: str, spec: Activity) -> Activity:
+    return {
+        "apiVersion": "gameday.dev/v1alpha1",
+        "kind": "Experiment",
+        "metadata": {"name": name},
+        "spec": {"title": "A fault for Chaos Toolkit", "steadyState": [ANSWERS], **spec},
+    }
+
+
+@atexit.register
+def _put_back() -> None:
+    """`chaos` ends without having undone what it held: its rollbacks did not come to it."""
+    for name in list(_held):
+        _held.pop(name).stop()
