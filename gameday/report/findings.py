@@ -12,6 +12,7 @@ from gameday.masking import mask_text
 from gameday.report import wording
 from gameday.report.drift import drift_measured
 from gameday.report.model import Finding, Retrospective
+from gameday.report.reactions import nobody_reacted
 from gameday.report.reading import Story
 from gameday.report.wording import clock, duration, figure, join, percent, plural
 
@@ -269,6 +270,7 @@ RULES: list[Rule] = [
     not_restored,
     steady_state_broken,
     alert_missing,
+    nobody_reacted,
     recovery_slow,
     kept_by_others,
     fault_failed,

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator
 
 from gameday import events as ev
 from gameday.masking import mask_text
-from gameday.report.model import FaultWindow, Reaction, Track
+from gameday.report.model import FaultWindow, Finding, Reaction, Retrospective, Track
 from gameday.report.reading import Story
 
 MOST = 6  # of one sort that are told for a fault
 SLURM_OUT = ("drain", "down", "fail", "error")
 _OWN_ROWS = ("Unschedulable", "GPUd", "Slurm")
+
+HARDWARE = ("gpu", "nic", "vf")  # kinds of faults that somebody on the platform should notice by himself
 
 Found = tuple[float, str, int]  # when, what, line
 
@@ -24,6 +26,21 @@ def reactions(story: Story, faults: Iterable[FaultWindow], alerts: Iterable[Trac
     """For each fault with nodes among its targets, what followed until it was out."""
     tracks = list(alerts)
     return tuple(r for f in faults if f.start is not None for r in _of_fault(story, f, tracks))
+
+
+def nobody_reacted(r: Retrospective, _: Story) -> Iterator[Finding]:
+    """The rule that finds hardware faults which nobody on the platform noticed."""
+    for fault in r.faults:
+        mine = [x for x in r.reactions if x.fault == fault.label]
+        if fault.kind in HARDWARE and fault.in_ is not None and mine and all(x.took is None for x in mine):
+            yield Finding(
+                "nobody-reacted",
+                "warning",
+                f"Nobody reacted to {fault.label}",
+                (f"watched: {', '.join(x.who.lower() for x in mine)}",),
+                fault.seqs[:2],
+                f"Decide who has to notice {fault.name}, and within which time",
+            )
 
 
 def _of_fault(story: Story, fault: FaultWindow, alerts: list[Track]) -> Iterator[Reaction]:

@@ -78,6 +78,7 @@ def test_markdown_says_it_in_the_order_of_the_page(outputs: Outputs) -> None:
         "Timeline",
         "Charts",
         "Detection",
+        "Who reacted",
         "Recovery",
         "What was touched, and put back",
         "Findings",

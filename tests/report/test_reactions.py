@@ -83,6 +83,15 @@ def test_nobody_is_told_too_but_only_where_somebody_watched() -> None:
     ]
 
 
+def test_that_nobody_noticed_broken_hardware_is_a_finding() -> None:
+    def rules(*events: tuple[float, ev.Event], kind: str = "gpu") -> set[str]:
+        return {f.rule for f in analyse(_log(*events, kind=kind)).findings}
+
+    assert "nobody-reacted" in rules()
+    assert "nobody-reacted" not in rules(kind="taint")
+    assert "nobody-reacted" not in rules((12, changed("XIDErrors", "True")))
+
+
 def test_what_happened_elsewhere_or_at_another_time_is_no_reaction() -> None:
     found = told(
         (5, changed("XIDErrors", "True")),
