@@ -18,6 +18,7 @@ from gameday.platform.objects import Object, Ref, controller, gpus
 from gameday.platform.world import Victim, World
 
 if TYPE_CHECKING:
+    from gameday.ledger import argocd
     from gameday.ledger.ledger import StepLedger
 
 LOOK = 0.3  # seconds between looks at an operation
@@ -79,14 +80,14 @@ class Rollback:
 
     async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
         """Pause automated sync, ask for the rollback, and follow it to its end."""
-        from gameday.ledger import argocd
-        from gameday.platform.argocd import automated, mark_of, operation_state, under_way
+        from gameday.ledger.argocd import Rollback as RollbackOperation
+        from gameday.platform.argocd import automated, mark_of, operation_state
 
         spec, ref = plan.spec.rollback, plan.victims[0].ref
         application = await world.kube.get(ref)
         if (policy := automated(application)) is not None:
             await ledger.perform([await Patch.of(world.kube, ref, _pause(application, policy))])
-        rollback = argocd.Rollback(
+        rollback = RollbackOperation(
             ref=ref,
             run=ledger.run,
             to=plan.data["to"],
@@ -97,12 +98,8 @@ class Rollback:
             within=spec.settle_within,
         )
         await ledger.perform([rollback])
-        deadline = time.monotonic() + spec.settle_within
-        while mark_of(under_way(application := await world.kube.get(ref))) == rollback.mark:
-            if time.monotonic() > deadline:
-                said = operation_state(application).get("message") or "no controller has taken it up"
-                raise FaultError(f"{ref}: no end of the rollback within {spec.settle_within:g} s: {said}")
-            await asyncio.sleep(LOOK)
+        await _ended(rollback, spec.settle_within, world)
+        application = await world.kube.get(ref)
         state = operation_state(application)
         if mark_of(state.get("operation")) == rollback.mark and state["phase"] != "Succeeded":
             from gameday.platform.argocd_failure import explain
@@ -137,12 +134,32 @@ class Rollback:
             facts.append(str(why))
         finished = operation_state(application).get("finishedAt") or ""
         seen = str(status.get("reconciledAt") or "") >= finished  # both are UTC, to the second
-        if under_way(application) or not seen or health in CHANGING:
+        changing = health in CHANGING and health != plan.data["health"]
+        if under_way(application) or not seen or changing:
             return Evidence("partial", tuple(facts))
         if same_deployment(now, plan.data["to"]):
             return Evidence("in", tuple(facts))
         worse = plan.data["health"] == "Healthy" and health != "Healthy"
         return Evidence("partial" if worse else "out", tuple(facts))
+
+
+async def _ended(rollback: argocd.Rollback, within: float, world: World) -> None:
+    """Wait until it is no longer under way. Raises FaultError when that takes too long, or nobody begins."""
+    from gameday.ledger.argocd import CONTROLLER_AWAY
+    from gameday.platform.argocd import mark_of, operation_state, under_way
+
+    since = time.monotonic()
+    while mark_of(under_way(application := await world.kube.get(rollback.ref))) == rollback.mark:
+        waited, state = time.monotonic() - since, operation_state(application)
+        if not state and waited > CONTROLLER_AWAY:
+            raise FaultError(
+                f"{rollback.ref}: nobody has taken the rollback up for {waited:.0f} s: is "
+                "argocd-application-controller running, and does it look after that namespace?"
+            )
+        if waited > within:
+            said = state.get("message") or state.get("phase")
+            raise FaultError(f"{rollback.ref}: no end of the rollback within {within:g} s: {said}")
+        await asyncio.sleep(LOOK)
 
 
 async def read(name: str, namespace: str, world: World) -> tuple[Object, list[Object]]:

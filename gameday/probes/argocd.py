@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gameday.experiment.model import DNSLabel, ObjectName, Spec
 from gameday.platform.errors import PlatformError
@@ -15,13 +15,17 @@ from gameday.probes.base import Measurement, Value
 if TYPE_CHECKING:
     from gameday.platform.world import World
 
+GROUP = "argoproj.io"
 DEEPEST = 5  # applications of applications; a circle must end
 
 
 class ArgoCDSpec(Spec):
-    """Which Application, and what to read of it."""
+    """Which Application, or those of which ApplicationSet, and what to read of them."""
 
-    application: ObjectName = Field(description="The Application's name.")
+    application: ObjectName | None = Field(None, description="An Application's name.")
+    application_set: ObjectName | None = Field(
+        None, description="An ApplicationSet's name: all Applications that it made."
+    )
     namespace: DNSLabel = Field("argocd", description="Its own namespace.")
     read: Literal["health", "sync", "revision", "phase", "sinceReconcile"] = Field(
         "health",
@@ -38,6 +42,12 @@ class ArgoCDSpec(Spec):
     def shorthand(cls) -> str:
         return "application"
 
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.application is None) == (self.application_set is None):
+            raise ValueError("expected either `application` or `applicationSet`")
+        return self
+
 
 class ArgoCD:
     """An Argo CD Application's health, sync status, revision, operation, or time since its last look."""
@@ -52,39 +62,57 @@ is: Healthy
 
     async def measure(self, spec: ArgoCDSpec, world: World) -> Measurement:
         """One value for each Application; one that is not well is explained in the message."""
-        from gameday.platform.argocd import NoArgoCD, application_ref, applications
+        from gameday.platform.argocd import NoArgoCD, applications
 
-        ref = application_ref(spec.application, spec.namespace)
         try:
             known = await applications(world.kube, None if spec.children else spec.namespace)
         except NoArgoCD as error:
             raise PlatformError(str(error)) from error
-        found = next((a for a in known if _named(a, spec.namespace, spec.application)), None)
-        if found is None:
-            return Measurement((), f"there is no {ref}")
-        family = _family(found, known) if spec.children else [found]
+        asked = [a for a in known if _asked(a, spec)]
+        if not asked:
+            what = f"ApplicationSet {spec.namespace}/{spec.application_set} has made no Application"
+            one = f"there is no Application {spec.namespace}/{spec.application}"
+            return Measurement((), one if spec.application else what)
+        family = _family(asked, known) if spec.children else asked
         values = [_read(a, spec.read) for a in family]
         message = await _message(spec, family, world)
         if not any(value is not None for value in values):
             return Measurement((), message)
-        names = [_name(a) if spec.children else "" for a in family]
+        names = [_name(a) if _several(spec) else "" for a in family]
         # One of which nothing is known yet holds no bound, and must not be forgotten.
         series = [(n, "" if v is None else v) for n, v in zip(names, values, strict=True)]
         return Measurement(tuple(series), message)
 
 
-def _named(application: Object, namespace: str, name: str) -> bool:
+def _asked(application: Object, spec: ArgoCDSpec) -> bool:
     meta = application["metadata"]
-    return bool((meta.get("namespace"), meta["name"]) == (namespace, name))
+    if meta.get("namespace") != spec.namespace:
+        return False
+    return (
+        meta["name"] == spec.application
+        if spec.application
+        else _made_by(application) == spec.application_set
+    )
+
+
+def _made_by(application: Object) -> str | None:
+    """The ApplicationSet that an Application is from."""
+    owner = controller(application) or {}
+    return owner.get("name") if owner.get("kind") == "ApplicationSet" else None
+
+
+def _several(spec: ArgoCDSpec) -> bool:
+    """Whether each value has to say whose it is."""
+    return spec.children or spec.application_set is not None
 
 
 def _name(application: Object) -> str:
     return str(Ref.of(application))
 
 
-def _family(first: Object, known: list[Object]) -> list[Object]:
-    """An Application and all that it deploys, directly or through an ApplicationSet, each once."""
-    found, layer = {first["metadata"]["uid"]: first}, [first]
+def _family(asked: list[Object], known: list[Object]) -> list[Object]:
+    """Applications and all that they deploy, directly or through an ApplicationSet, each once."""
+    found, layer = {a["metadata"]["uid"]: a for a in asked}, asked
     for _ in range(DEEPEST):
         layer = [
             child
@@ -100,13 +128,9 @@ def _deploys(parent: Object, child: Object) -> bool:
     from gameday.platform.argocd import identity, status_of
 
     deployed = {identity(r) for r in status_of(parent).get("resources") or ()}
-    meta = child["metadata"]
-    owner = controller(child) or {}
-    group = "argoproj.io"
-    return (group, "Application", meta["namespace"], meta["name"]) in deployed or (
-        owner.get("kind") == "ApplicationSet"
-        and (group, "ApplicationSet", meta["namespace"], owner.get("name")) in deployed
-    )
+    space, name = child["metadata"]["namespace"], child["metadata"]["name"]
+    ways = {(GROUP, "Application", space, name), (GROUP, "ApplicationSet", space, _made_by(child) or "")}
+    return bool(ways & deployed)
 
 
 def _read(application: Object, what: str) -> Value | None:
@@ -137,7 +161,7 @@ async def _message(spec: ArgoCDSpec, family: list[Object], world: World) -> str:
         if spec.read in ("health", "sync", "phase") and _suspicious(application):
             diagnosis = await explain(world.kube, application)
             if diagnosis is not None:
-                said.append(f"{_name(application)}: {diagnosis}" if spec.children else str(diagnosis))
+                said.append(f"{_name(application)}: {diagnosis}" if _several(spec) else str(diagnosis))
     silent = [_name(a) for a in family if _read(a, spec.read) is None]
     if silent:
         said.append(f"Argo CD has said nothing yet of the {spec.read} of {', '.join(silent)}")

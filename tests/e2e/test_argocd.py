@@ -32,6 +32,11 @@ def rollback(**options: Any) -> dict[str, Any]:
     return {"rollback": {"application": "settings", **options}}
 
 
+@pytest.fixture(autouse=True, scope="module")
+async def namespace(kube: Kube) -> None:
+    await gitops.ensure_namespace(kube)
+
+
 @pytest.fixture
 async def settings(kube: Kube) -> AsyncIterator[Ref]:
     """An Application of the test's, healing itself, whose syncs take two seconds."""
@@ -167,6 +172,42 @@ async def test_an_operation_that_is_in_progress_is_not_disturbed(
             ref, {"metadata": {"annotations": {"sandbox.gameday.dev/sync-seconds": "0"}}}, "merge"
         )
         await eventually(lambda: kube.get(ref), lambda a: not a.get("operation"))
+
+
+async def test_a_rollback_that_fails_says_why_and_is_taken_back(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """The history knows a revision that git has forgotten, as after a force-push."""
+    manifest = gitops.application("settings", policy=HEALING)
+    manifest["status"]["history"][1]["revision"] = gone = "0123456789abcdef0123456789abcdef01234567"
+    async with gitops.deployed(kube, manifest) as ref:
+        ended = await run(gameday, experiment(tmp_path, rollback()))
+        assert (ended.code, ended.verdict) == (3, "aborted"), ended.output
+        text = " ".join(ended.output.split())
+        assert "ended in Error: manifest generation: ComparisonError: Failed to load target state" in text
+        assert gone in text
+        assert {e["state"] for e in ended.of("audited")} == {"restored"}
+        assert gitops.revisions(await kube.get(ref))[-1] == NEWEST
+
+
+async def test_a_rollback_that_nobody_takes_up_is_taken_back(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """Argo CD looks after its own namespace only, as without --application-namespaces."""
+    manifest = gitops.application("settings")
+    manifest["metadata"]["namespace"] = gitops.NAMESPACE
+    ref = Ref.of(await kube.create(manifest))
+    try:
+        file = experiment(tmp_path, rollback(namespace=gitops.NAMESPACE))
+        with gameday.started(file) as running:
+            await asyncio.to_thread(changed, running, "argocd-rollback", "made")
+            running.signal(signal.SIGTERM)
+            ended = await asyncio.to_thread(running.ended)
+        assert ended.code == 130, ended.output
+        assert "operation" not in await kube.get(ref)
+        assert {e["state"] for e in ended.of("audited")} == {"restored"}
+    finally:
+        await kube.delete(ref)
 
 
 @pytest.mark.parametrize(

@@ -55,11 +55,14 @@ async def image(kube: Kube, version: str) -> None:
     await kube.patch(REF, {"spec": {"template": {"spec": {"containers": containers}}}}, "merge")
 
 
+@pytest.fixture(autouse=True, scope="module")
+async def namespace(kube: Kube) -> None:
+    await gitops.ensure_namespace(kube)
+
+
 @pytest.fixture
 async def healthy(kube: Kube) -> AsyncIterator[None]:
     """A Rollout of version 2, which has had a version 1."""
-    if await kube.find(Ref("v1", "Namespace", gitops.NAMESPACE)) is None:
-        await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": gitops.NAMESPACE}})
     await kube.create(manifest("1"))
     try:
         await phase(kube, "Healthy")

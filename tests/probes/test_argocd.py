@@ -13,13 +13,18 @@ from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
 from gameday.platform.world import World
-from gameday.probes.argocd import ArgoCD, ArgoCDSpec
+from gameday.probes.argocd import GROUP, ArgoCD, ArgoCDSpec, _family
 from gameday.probes.base import Measurement
 from gameday.safety.ownership import ownership
 from gameday.safety.plan import Plan
 from gameday.sandbox.apiserver import ApiServer, write_kubeconfig
 from tests.support import gitops
 from tests.support.polling import eventually
+
+
+@pytest.fixture(autouse=True, scope="module")
+async def namespace(kube: Kube) -> None:
+    await gitops.ensure_namespace(kube)
 
 
 async def ask(kube: Kube, application: str, **spec: Any) -> Measurement:
@@ -46,11 +51,38 @@ async def test_an_application_that_is_not_there_is_no_data(kube: Kube) -> None:
     assert (found.series, found.message) == ((), "there is no Application argocd/nobody")
 
 
+async def test_an_application_set_without_applications_is_no_data(kube: Kube) -> None:
+    spec = ArgoCDSpec.model_validate({"applicationSet": "clusters"})
+    found = await ArgoCD().measure(spec, World(kube))
+    assert found.series == ()
+    assert found.message == "ApplicationSet argocd/clusters has made no Application"
+
+
 async def test_children_are_followed(kube: Kube) -> None:
     found = dict((await ask(kube, "gpu-platform", children=True)).series)
     assert set(found) == {
         f"Application argocd/{n}" for n in ("gpu-platform", "inference", "cluster-settings")
     }
+
+
+def named(name: str, *deploys: tuple[str, str], made_by: str = "") -> Object:
+    resources = [{"group": GROUP, "kind": k, "namespace": "argocd", "name": n} for k, n in deploys]
+    owner = {"kind": "ApplicationSet", "name": made_by, "uid": "1", "controller": True}
+    meta = {"name": name, "namespace": "argocd", "uid": name, "ownerReferences": [owner] if made_by else []}
+    status = {"resources": resources}
+    return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": meta, "status": status}
+
+
+def test_applications_of_sets_and_of_applications_are_one_family() -> None:
+    known = [
+        named("root", ("ApplicationSet", "clusters"), ("Application", "tools")),
+        named("tools", ("Application", "root"), ("Application", "metrics")),  # a circle, and one deeper
+        named("east", made_by="clusters"),
+        named("metrics"),
+        named("stranger", made_by="others"),
+    ]
+    found = [a["metadata"]["name"] for a in _family(known[:1], known)]
+    assert found == ["root", "tools", "east", "metrics"]
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,6 @@ def application(name: str, *, policy: Object | None = None, seconds: float = 1, 
 @asynccontextmanager
 async def deployed(kube: Kube, manifest: Object) -> AsyncIterator[Ref]:
     """The Application, created and synced; afterwards it and what it deployed are deleted."""
-    if await kube.find(Ref("v1", "Namespace", NAMESPACE)) is None:
-        await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     ref = Ref.of(await kube.create(manifest))
     if not (manifest["spec"].get("syncPolicy") or {}).get("automated"):
         await sync(kube, ref, NEWEST, by="setup", history=manifest["status"]["history"])
@@ -78,6 +76,16 @@ async def deployed(kube: Kube, manifest: Object) -> AsyncIterator[Ref]:
         for each in (SETTINGS, CANARIES):
             await kube.delete(each)
         await eventually(lambda: kube.find(ref), lambda found: found is None)
+
+
+async def ensure_namespace(kube: Kube) -> None:
+    """Make it with all that the cluster puts into a new one, before a test looks at the world; it stays."""
+    if await kube.find(Ref("v1", "Namespace", NAMESPACE)) is None:
+        await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    for kind, name in (("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")):
+        if await kube.find(Ref("v1", kind, name, "inference")) is not None:
+            here = Ref("v1", kind, name, NAMESPACE)
+            await eventually(lambda here=here: kube.find(here), lambda found: found is not None)  # type: ignore[misc]
 
 
 async def sync(kube: Kube, ref: Ref, revision: str, *, by: str, history: list[Object] | None = None) -> None:
