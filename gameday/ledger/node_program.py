@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gameday.platform.kube import Kube
 
 END_WITHIN = GRACE + 30.0  # seconds from "stop" to a pod that is gone
+LOG_WITHIN = 3.0  # a node that does not answer soon is silent
 REVERT_WITHIN = 90.0  # for a second program, with its start
 
 
@@ -97,14 +98,14 @@ class NodeProgram:
         if is_finished(found) or not state_of(found).get("running"):
             return Report(ended=is_finished(found), waiting=waiting_for(found))
         try:
-            return Report(tuple(lines_of(await kube.logs(self.ref, CONTAINER))))
+            return Report(tuple(lines_of(await kube.logs(self.ref, CONTAINER, timeout=LOG_WITHIN))))
         except (ApiError, Unreachable) as error:
             return Report(silent=str(error))
 
     async def log(self, kube: Kube) -> list[str]:
         """The last line of its log, where there is one: what a program that can't run said."""
         try:
-            return (await kube.logs(self.ref, CONTAINER, lines=1)).splitlines()
+            return (await kube.logs(self.ref, CONTAINER, lines=1, timeout=LOG_WITHIN)).splitlines()
         except (ApiError, Unreachable):
             return []
 

@@ -347,13 +347,18 @@ class Kube:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise Unreachable(f"cannot watch {what}: {self.server} {_why(error)}") from error
 
-    async def logs(self, ref: Ref, container: str, lines: int = 50, limit: int = 65536) -> str:
-        """The last lines of a container's log, at most `limit` bytes."""
+    async def logs(
+        self, ref: Ref, container: str, lines: int = 50, limit: int = 65536, timeout: float = 30.0
+    ) -> str:
+        """The last lines of a container's log, at most `limit` bytes.
+
+        The API server waits long for a node whose network is gone: `timeout`, in seconds, need not.
+        """
         query = {"container": container, "tailLines": lines, "limitBytes": limit}
         path = await self._path(ref, "log")
-        return (await self.request("GET", path, verb="get", what=f"log of {ref}", query=query)).decode(
-            errors="replace"
-        )
+        what = f"log of {ref}"
+        raw = await self.request("GET", path, verb="get", what=what, query=query, timeout=timeout)
+        return raw.decode(errors="replace")
 
     async def exec(self, ref: Ref, container: str, command: Sequence[str], timeout: float = 30.0) -> Exec:
         """Run a command in a container of a pod to its end, without stdin, for at most `timeout` seconds.
