@@ -140,7 +140,7 @@ async def test_without_an_operator_no_other_node_is_disturbed(
 async def test_a_node_whose_operator_is_busy_is_refused(
     gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
-    await _label(kube, "gpu-5", "paused-for-mig-change")
+    await _label(kube, "gpu-5", "paused-for-driver-upgrade")
     try:
         ended = gameday("plan", write(tmp_path, method=_loss("gpu-5")))
     finally:
