@@ -47,10 +47,11 @@ class Attachment:
     pci: str
 
 
-async def node_states(kube: Kube) -> dict[str, Object]:
-    """The operator's view of each node, by the node's name; {} on a cluster without the operator."""
+async def node_states(kube: Kube, node: str | None = None) -> dict[str, Object]:
+    """The operator's view of each node, or of one, by its name; {} on a cluster without the operator."""
+    fields = f"metadata.name={node}" if node else None
     try:
-        return {s["metadata"]["name"]: s for s in await kube.list(NODE_STATES)}
+        return {s["metadata"]["name"]: s for s in await kube.list(NODE_STATES, fields=fields)}
     except Exception as error:
         if not_found(error):
             return {}

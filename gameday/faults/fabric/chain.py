@@ -5,6 +5,7 @@ Everything is read from the API: the pods' network-status, and the SR-IOV operat
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,10 +60,17 @@ class Fabric:
     pods: dict[tuple[str, str], Object]
 
     @classmethod
-    async def read(cls, world: World) -> Fabric:
-        states = await sriov.node_states(world.kube)
-        pods = await world.kube.list(PODS) if states else []
-        return cls({n: sriov.functions(s) for n, s in states.items()}, sriov.users(pods))
+    async def read(cls, world: World, nodes: Iterable[str]) -> Fabric:
+        """Of these nodes; on a large cluster everything would be a lot."""
+
+        async def one(node: str) -> tuple[dict[str, Object], list[Object]]:
+            states = await sriov.node_states(world.kube, node)
+            on_it = f"spec.nodeName={node}"
+            return states, await world.kube.list(PODS, fields=on_it) if states else []
+
+        read = await asyncio.gather(*(one(node) for node in dict.fromkeys(nodes)))
+        found = {name: sriov.functions(s) for states, _ in read for name, s in states.items()}
+        return cls(found, sriov.users([pod for _, pods in read for pod in pods]))
 
     def of(self, node: str) -> list[Function]:
         """The VFs of a node. Raises PlanError when nobody tells of them."""
@@ -93,21 +101,25 @@ class Fabric:
         return Port(vf.node, vf.pf, vf.pf_pci, vf.number, vf.pci, name, " → ".join(links))
 
 
-async def functions_of(spec: FabricTarget, world: World, fabric: Fabric) -> list[Function]:
+async def functions_of(spec: FabricTarget, world: World) -> tuple[list[Function], Fabric]:
     """The VFs that are meant: `pick` of those that match, on each node or of each pod. Raises PlanError."""
     if spec.pod is not None:
-        return [vf for pod in await pods_of(spec.pod, world) for vf in of_pod(pod, spec, world, fabric)]
+        return await of_pods(await pods_of(spec.pod, world), spec, world)
     assert spec.nodes is not None
     names = [n["metadata"]["name"] for n in await pick_nodes(spec.nodes, world)]
-    found = [_of_node(node, spec, fabric) for node in names]
-    return [vf for vfs in found for vf in world.sample(vfs, picked(spec.pick, len(vfs)))]
+    fabric = await Fabric.read(world, names)
+    return _chosen((_of_node(node, spec, fabric) for node in names), spec, world), fabric
 
 
-def of_pod(pod: Object, spec: FabricTarget, world: World, fabric: Fabric) -> list[Function]:
-    """The VFs of one pod that are meant. Raises PlanError when it has none."""
+async def of_pods(pods: list[Object], spec: FabricTarget, world: World) -> tuple[list[Function], Fabric]:
+    """The VFs of these pods that are meant. Raises PlanError when one has none."""
     assert spec.pod is not None
-    vfs = _of_pod(pod, spec.pod, fabric)
-    return world.sample(vfs, picked(spec.pick, len(vfs)))
+    fabric = await Fabric.read(world, [pod["spec"].get("nodeName", "") for pod in pods])
+    return _chosen([_of_pod(pod, spec.pod, fabric) for pod in pods], spec, world), fabric
+
+
+def _chosen(found: Iterable[list[Function]], spec: FabricTarget, world: World) -> list[Function]:
+    return [vf for vfs in found for vf in world.sample(vfs, picked(spec.pick, len(vfs)))]
 
 
 async def pods_of(target: PodTarget, world: World) -> list[Object]:

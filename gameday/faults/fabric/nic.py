@@ -91,8 +91,7 @@ class Nic(NodeProgramFault):
 
     async def plan(self, spec: Any, world: World) -> FaultPlan:
         check_management(spec.allow_management, world)
-        fabric = await Fabric.read(world)
-        ports, nodes = await _ports(spec, world, fabric)
+        ports, nodes, fabric = await _ports(spec, world)
         return FaultPlan(
             spec,
             tuple(node_victim(n) for n in nodes),
@@ -113,20 +112,22 @@ class Nic(NodeProgramFault):
         return on_each_node(plan, "link-shape", qdisc=spec.tbf if spec.rate else spec.netem)
 
 
-async def _ports(spec: NicSpec, world: World, fabric: Fabric) -> tuple[list[Port], list[Object]]:
-    """The links that are meant, and their nodes. Raises PlanError."""
+async def _ports(spec: NicSpec, world: World) -> tuple[list[Port], list[Object], Fabric]:
+    """The links that are meant, their nodes, and what else is there. Raises PlanError."""
     if spec.resource is None and (spec.nodes or spec.interface):
         nodes = await pick_nodes(spec.nodes or await _below(spec, world), world)
-        return [_port(n["metadata"]["name"], spec, fabric) for n in nodes], nodes
+        names = [n["metadata"]["name"] for n in nodes]
+        fabric = await Fabric.read(world, names)
+        return [_port(name, spec, fabric) for name in names], nodes, fabric
     everything = spec.model_copy(update={"pick": "all"})  # the links are chosen, not the VFs
-    vfs = await chain.functions_of(everything, world, fabric)
+    vfs, fabric = await chain.functions_of(everything, world)
     links = {(v.node, v.pf): fabric.port(v) for v in vfs}
     ports = []
     for node in dict.fromkeys(node for node, _ in links):
         mine = [port for (name, _), port in links.items() if name == node]
         ports += world.sample(mine, picked(spec.pick, len(mine)))
     nodes = await pick_nodes(NodePick(names=list(dict.fromkeys(p.node for p in ports))), world)
-    return [Port(p.node, p.interface, p.pci, chain=p.chain) for p in ports], nodes
+    return [Port(p.node, p.interface, p.pci, chain=p.chain) for p in ports], nodes, fabric
 
 
 async def _below(spec: NicSpec, world: World) -> NodePick:

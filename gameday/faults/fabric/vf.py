@@ -71,13 +71,12 @@ class VirtualFunction(NodeProgramFault):
 
     async def plan(self, spec: Any, world: World) -> FaultPlan:
         check_management(spec.allow_management, world)
-        fabric = await Fabric.read(world)
-        vfs = await chain.functions_of(spec, world, fabric)
+        vfs, fabric = await chain.functions_of(spec, world)
         ports = [fabric.port(v) for v in vfs]
         words = ", ".join(f"{key} {value}" for key, value in spec.settings.items())
         return FaultPlan(
             spec,
-            tuple([await _victim(v, fabric, world) for v in vfs]),
+            tuple(dict.fromkeys([await _victim(v, fabric, world) for v in vfs])),
             changes=tuple(f"{words}: {port.chain}" for port in ports),
             warnings=tuple(chain.shared(vfs, fabric)),
             needs=needs(world),
@@ -103,8 +102,8 @@ async def _where_they_are(plan: FaultPlan, world: World) -> FaultPlan:
     still = {chain.name_of(p) for p in pods if p not in new}
     ports = [p for p in ports_of(plan) if p.pod in still]
     if new:
-        fabric = await Fabric.read(world)
-        ports += [fabric.port(v) for pod in new for v in chain.of_pod(pod, plan.spec, world, fabric)]
+        vfs, fabric = await chain.of_pods(new, plan.spec, world)
+        ports += [fabric.port(v) for v in vfs]
     data = plan.data | {"ports": [port.to_data() for port in ports]}
     return replace(plan, victims=tuple(pod_victim(p) for p in pods), data=data)
 
