@@ -176,6 +176,7 @@ class NodeProgram(Spec):
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         "IfNotPresent", description="As in any container."
     )
+    image_pull_secrets: list[ObjectName] = Field([], description="Secrets of that namespace, as in any pod.")
     namespace: DNSLabel = Field("gameday", description="Where the pods run; it must admit privileged ones.")
     tolerations: list[dict[str, Any]] = Field(
         [{"operator": "Exists"}], description="As in any pod; all taints are tolerated when left out."

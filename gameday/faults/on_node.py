@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
-from gameday.events import Warn
+from gameday.events import Progress, Warn
 from gameday.faults.base import Evidence, FaultError, FaultPlan, PlanError
 from gameday.ledger.node_pod import Settings
 from gameday.ledger.node_program import NodeProgram
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gameday.platform.world import World
 
 START_WITHIN = 120.0  # seconds from a pod's creation to its first words, with the image's download
+TELL_AFTER = 3.0  # seconds after which one is told what is waited for
 SPARE = 20.0  # seconds that a program waits beyond the hold: the undo should come from here, not from there
 MANAGEMENT_HOLD = 120.0  # a node's management may be cut for less than this
 HOPELESS = (  # why a container waits for ever, in the kubelet's words
@@ -164,6 +165,7 @@ class NodeProgramFault(ABC):
         """Its report, once it said that or ended. Raises FaultError when it can't start."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + START_WITHIN
+        telling, told = loop.time() + TELL_AFTER, ""
         delay = 0.05
         while True:
             report = await program.report(world.kube)
@@ -175,6 +177,9 @@ class NodeProgramFault(ABC):
                 why = [w for w in (report.waiting, report.silent, *said) if w]
                 text = "; ".join(why) or f"it said nothing within {START_WITHIN:g} s"
                 raise FaultError(f"{program.ref} on {program.node} does not run: {text}")
+            if loop.time() > telling and report.waiting != told:
+                told = report.waiting
+                world.emit(Progress(step=world.step, message=f"{program.node} does not run it yet: {told}"))
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, 0.5)
 
@@ -215,7 +220,12 @@ def _operation(
         pod=(options.namespace, name),
         api_server=options.api_server or "",
     )
-    settings = Settings(options.image, options.pull_policy, tuple(options.tolerations))
+    settings = Settings(
+        options.image,
+        options.pull_policy,
+        tuple(options.tolerations),
+        tuple(options.image_pull_secrets),
+    )
     ref = Ref("v1", "Pod", name, options.namespace)
     return NodeProgram(ref, world.run, program.node.name, task, settings)
 

@@ -17,7 +17,6 @@ CONTAINER = "program"
 FOLDER = "/opt/gameday"  # in the container
 PACKAGE = "gameday.node"
 GRACE = 60  # seconds that the kubelet leaves the program to revert, once told to stop
-_ANYWHERE: list[Object] = [{"operator": "Exists"}]
 
 
 @dataclass(frozen=True)
@@ -26,18 +25,20 @@ class Settings:
 
     image: str
     pull_policy: str = "IfNotPresent"
-    tolerations: tuple[Object, ...] = tuple(_ANYWHERE)
+    tolerations: tuple[Object, ...] = ({"operator": "Exists"},)
+    pull_secrets: tuple[str, ...] = ()
 
     def to_data(self) -> dict[str, Any]:
         return {
             "image": self.image,
             "pullPolicy": self.pull_policy,
             "tolerations": list(self.tolerations),
+            "pullSecrets": list(self.pull_secrets),
         }
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Settings:
-        return cls(data["image"], data["pullPolicy"], tuple(data["tolerations"]))
+        return cls(data["image"], data["pullPolicy"], tuple(data["tolerations"]), tuple(data["pullSecrets"]))
 
 
 @cache
@@ -80,7 +81,7 @@ def pod(ref: Ref, task: Task, run: str, where: str, settings: Settings, mode: st
 
     It is started again when it ends badly: the program then finds what it had changed, and reverts.
     """
-    _, name = task.pod
+    _, own = task.pod
     command = ["python3", "-m", PACKAGE, f"{FOLDER}/task.json", "--mode", mode]
     paths = [{"key": f, "path": f"{PACKAGE.replace('.', '/')}/{f}"} for f in sorted(program_files())]
     items = [*paths, {"key": "task.json", "path": "task.json"}]
@@ -102,14 +103,15 @@ def pod(ref: Ref, task: Task, run: str, where: str, settings: Settings, mode: st
     return meta | {
         "spec": {
             "nodeName": where,
-            "serviceAccountName": name,
+            "serviceAccountName": own,
             "hostNetwork": True,
             "hostPID": True,
             "restartPolicy": "OnFailure",
             "terminationGracePeriodSeconds": GRACE,
             "tolerations": list(settings.tolerations),
+            "imagePullSecrets": [{"name": name} for name in settings.pull_secrets],
             "containers": [container],
-            "volumes": [{"name": "program", "configMap": {"name": name, "items": items}}],
+            "volumes": [{"name": "program", "configMap": {"name": own, "items": items}}],
         }
     }
 

@@ -193,11 +193,12 @@ async def test_abort(gameday: Program, kube: Kube, tmp_path: Path, world_unchang
     await _nothing_left(kube)
 
 
-async def test_aborted_while_it_starts(
-    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+@pytest.mark.parametrize("entry", [1, 2], ids=["the node is asked", "the program is made"])
+async def test_aborted_while(
+    entry: int, gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
     with gameday.started(_shutdown(tmp_path, hold="10m")) as run:
-        run.until(lambda e: e["type"] == "change" and e["entry"] == 2, "the program is about to be made")
+        run.until(lambda e: e["type"] == "change" and e["entry"] == entry, "a program is about to be made")
         run.signal(signal.SIGINT)
         ended = run.ended()
     assert ended.code == 130, ended.output

@@ -25,7 +25,9 @@ TASK = Task(
     lease=("gameday", "gameday-x"),
     pod=("tools", "x-1-gpu-0"),
 )
-SETTINGS = Settings("registry.example/python:3", "Always", ({"key": "gpu", "operator": "Exists"},))
+SETTINGS = Settings(
+    "registry.example/python:3", "Always", ({"key": "gpu", "operator": "Exists"},), ("registry",)
+)
 
 
 def _rules(namespace: str) -> list[dict[str, Any]]:
@@ -56,6 +58,7 @@ def test_the_pod_is_as_the_experiment_says() -> None:
     assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
     assert container["image"] == "registry.example/python:3"
     assert container["imagePullPolicy"] == "Always"
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
     assert container["securityContext"]["privileged"]
     assert container["command"][-2:] == ["--mode", "check"]
     paths = {i["path"] for i in spec["volumes"][0]["configMap"]["items"]}
