@@ -9,8 +9,11 @@ import pytest
 
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
+from gameday.platform.slurm.client import Slurm
+from gameday.platform.slurm.transport import Via
 from gameday.platform.world import World
 from gameday.probes.hardware import HardwareAgrees, of_network, of_node, of_slurm
+from tests.support.platforms import Platform
 from tests.support.polling import eventually
 
 PF = {"pciAddress": "0000:1a:00.0", "name": "ens1f0", "numVfs": 2}
@@ -94,9 +97,12 @@ def test_slurm_and_networks() -> None:
     assert list(of_network({"metadata": {}}, set())) == []
 
 
-async def test_on_the_platform(kube: Kube) -> None:
-    """All agree; then a network asks for what nobody has, and it alone is named."""
-    world = World(kube, namespaces=("training",))
+async def test_on_the_platform(kube: Kube, platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All agree, Slurm too; then a network asks for what nobody has, and it alone is named."""
+    monkeypatch.setenv("SLURM_JWT", platform.slurm_token)
+    slurm = Slurm.of(Via(url=platform.slurm_url), kube)
+    assert {n.gpus for n in await slurm.nodes()} == {8}
+    world = World(kube, namespaces=("training",), slurm=slurm)
     spec = HardwareAgrees.Spec.model_validate({"nodes": {"selector": "nvidia.com/gpu.present=true"}})
     told = await HardwareAgrees().measure(spec, world)
     assert {name for name, _ in told.series} >= {"gpu-0", "gpu-7", "training/rdma"}
