@@ -44,7 +44,7 @@ def nobody_reacted(r: Retrospective, _: Story) -> Iterator[Finding]:
 
 
 def _of_fault(story: Story, fault: FaultWindow, alerts: list[Track]) -> Iterator[Reaction]:
-    nodes = {t.removeprefix("Node ") for t in fault.targets if t.startswith("Node ")}
+    nodes = _nodes(story, fault)
     start, end = fault.start or 0.0, fault.out if fault.out is not None else story.end
     if not nodes:
         return
@@ -74,6 +74,15 @@ def _of_fault(story: Story, fault: FaultWindow, alerts: list[Track]) -> Iterator
         )
     for who, found in sorts:
         yield from _told(fault, who, found, start)
+
+
+def _nodes(story: Story, fault: FaultWindow) -> set[str]:
+    """The nodes that a fault was meant for; hardware named by the pod that uses it is on a node too."""
+    nodes = {t.removeprefix("Node ") for t in fault.targets if t.startswith("Node ")}
+    planned = story.last(ev.Planned)
+    steps = planned.plan.get("steps") or () if planned and fault.kind in HARDWARE else ()
+    victims = [v for s in steps if s.get("path") == fault.step for v in s.get("victims") or ()]
+    return nodes | {str(v["node"]) for v in victims if v.get("node")}
 
 
 def _told(fault: FaultWindow, who: str, found: list[Found], start: float) -> Iterator[Reaction]:

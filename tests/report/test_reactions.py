@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gameday import events as ev
@@ -115,6 +117,16 @@ def test_what_the_run_did_itself_is_no_reaction() -> None:
     )
     found = told((10.5, change), (11, changed("Unschedulable", "True")), kind="cordon")
     assert {r.who for r in found} == {"Alert", "Node condition", "Taint"}
+
+
+def test_hardware_that_is_named_by_its_pod_is_on_a_node() -> None:
+    def log(kind: str) -> list[ev.Event]:
+        steps = [{"path": "1", "victims": [{"role": "pod", "node": "gpu-2"}]}]
+        found = _log((1, ev.Planned(plan={"steps": steps})), (12, changed("RDMADown", "True")), kind=kind)
+        return [replace(e, targets=["Pod training/x"]) if isinstance(e, ev.Fault) else e for e in found]
+
+    assert ("Node condition", "RDMADown is True", 2.0) in short(list(analyse(log("vf")).reactions))
+    assert analyse(log("podKill")).reactions == (), "a pod that was killed is no broken node"
 
 
 def test_a_fault_without_nodes_has_no_such_table() -> None:

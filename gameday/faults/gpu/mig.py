@@ -14,7 +14,7 @@ from pydantic import Field
 
 from gameday.experiment.model import Spec, Text
 from gameday.experiment.problems import did_you_mean
-from gameday.faults.base import Evidence, FaultPlan, PlanError
+from gameday.faults.base import Evidence, FaultError, FaultPlan, PlanError
 from gameday.faults.nodes import check_not_all, node_victim, pick_nodes
 from gameday.ledger.operations import Edit, Patch
 from gameday.platform.devices import gpu_resources, pods_on
@@ -103,7 +103,9 @@ class Mig:
         """The state is the last change's until the MIG manager has seen ours: its work must show, too."""
         name, config, now = node["metadata"]["name"], _label(node, LABEL), gpu_resources(node)
         before = plan.data["resources"][name]
-        if _label(node, STATE) != "success":
+        if (state := _label(node, STATE)) != "success":
+            if state == "failed" and config == plan.spec.mig.config:
+                raise FaultError(f"the MIG manager failed to make {config} of {name}: see its log there")
             self._worked.add((name, config))
             return "partial"
         if config == plan.spec.mig.config:

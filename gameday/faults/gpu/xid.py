@@ -18,6 +18,7 @@ from gameday.faults.nodes import node_victim, pick_nodes
 from gameday.faults.on_node import NodeProgramFault, OnNode, needs
 from gameday.platform import dcgm, gpud
 from gameday.platform.devices import allocatable_gpus
+from gameday.platform.errors import PlatformError
 from gameday.platform.objects import Object, Ref
 
 if TYPE_CHECKING:
@@ -104,6 +105,18 @@ class ViaDcgm:
             needs=("list pods", *(f"{verb} pods/exec {s}" for s in spaces for verb in ("create", "get"))),
         )
 
+    async def inspect(self, plan: FaultPlan, world: World, ledger: StepLedger) -> list[str]:
+        """Whether each engine answers: an exporter's own one does not, and the value must be another one."""
+        field, value = _field(plan.spec.xid)
+        problems = []
+        for node, gpu in _asked(plan):
+            try:
+                if await dcgm.value(world.kube, node, gpu, field) == value:
+                    problems.append(f"{node} GPU {gpu}: DCGM field {field} is {value:g} already")
+            except PlatformError as error:
+                problems.append(f"{node}: {error}")
+        return problems
+
     async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
         from gameday.ledger.dcgm import DcgmInject
 
@@ -120,7 +133,7 @@ class ViaDcgm:
     async def settled(self, plan: FaultPlan, world: World) -> Evidence:
         """In when DCGM itself reads the value back on every GPU, out when on none."""
         field, value = _field(plan.spec.xid)
-        asked = [(v.ref.name, gpu) for v in plan.victims for gpu in plan.spec.xid.gpus]
+        asked = _asked(plan)
         now = await asyncio.gather(*(dcgm.value(world.kube, node, gpu, field) for node, gpu in asked))
         facts = tuple(
             f"{node} GPU {gpu}: DCGM field {field} is {'not there' if v is None else f'{v:g}'}"
@@ -128,6 +141,11 @@ class ViaDcgm:
         )
         ours = [v == value for v in now]
         return Evidence("in" if all(ours) else "partial" if any(ours) else "out", facts)
+
+
+def _asked(plan: FaultPlan) -> list[tuple[str, int]]:
+    """Each GPU, with its node's name."""
+    return [(v.ref.name, gpu) for v in plan.victims for gpu in plan.spec.xid.gpus]
 
 
 def _field(spec: XidSpec) -> tuple[int, float]:
