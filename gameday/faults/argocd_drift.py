@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from dataclasses import replace
@@ -92,29 +93,37 @@ class Drift:
 
     async def hold(self, plan: FaultPlan, world: World, seconds: float) -> None:
         """Measure until it is corrected, or the hold is over."""
-        from gameday.events import Progress
+        from gameday.platform.errors import PlatformError
 
-        def tell(text: str) -> None:
-            self._measured = (*self._measured, text)
-            world.emit(Progress(step=world.step, message=text))
-
+        edit, before = field(plan.spec.drift.path, plan.spec.drift.value), plan.data["before"]
         ref, application = plan.victims[0].ref, Ref.from_data(plan.data["application"])
-        edit = field(plan.spec.drift.path, plan.spec.drift.value)
-        end = time.monotonic() + seconds
-        noticed = False
-        while (now := time.monotonic()) < end:
-            obj, owner = await asyncio.gather(world.kube.find(ref), world.kube.find(application))
-            corrected = obj is None or edit.read(obj) != edit.after
-            took = f"after {now - self._since:.1f} s"
-            if not noticed and (corrected or _out_of_sync(owner, ref)):
-                noticed = True
-                tell(f"Argo CD noticed the drift of {edit.name} {took}")
-            if corrected:
-                tell(f"Argo CD corrected the drift of {edit.name} {took}")
-                return
+        noticed, end = False, time.monotonic() + seconds
+        while time.monotonic() < end:
+            with contextlib.suppress(PlatformError):  # the API is away: the fault stays, and so do we
+                obj, owner = await asyncio.gather(world.kube.find(ref), world.kube.find(application))
+                value = edit.read(obj or {})
+                if not noticed and (value == before or _out_of_sync(owner, ref)):
+                    noticed = True
+                    self._tell(f"Argo CD noticed the drift of {edit.name} after {self._passed}", world)
+                if value == before:
+                    self._tell(f"Argo CD corrected the drift of {edit.name} after {self._passed}", world)
+                    return
+                if value != edit.after:
+                    self._tell(f"somebody else ended the drift of {edit.name} after {self._passed}", world)
+                    return
             await asyncio.sleep(LOOK)
         what = "did not correct" if noticed else "did not notice"
-        tell(f"Argo CD {what} the drift of {edit.name} within {time.monotonic() - self._since:.1f} s")
+        self._tell(f"Argo CD {what} the drift of {edit.name} within {self._passed}", world)
+
+    @property
+    def _passed(self) -> str:
+        return f"{time.monotonic() - self._since:.1f} s"
+
+    def _tell(self, text: str, world: World) -> None:
+        from gameday.events import Progress
+
+        self._measured = (*self._measured, text)
+        world.emit(Progress(step=world.step, message=text))
 
     async def settled(self, plan: FaultPlan, world: World) -> Evidence:
         """In while the field holds our value; put right as soon as it does not, by whomever."""

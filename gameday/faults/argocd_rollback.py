@@ -167,7 +167,7 @@ async def read(name: str, namespace: str, world: World) -> tuple[Object, list[Ob
     from gameday.platform.argocd import NoArgoCD, application_ref, applications
 
     try:
-        known = await applications(world.kube)
+        known = await applications(world.kube, namespace)
     except NoArgoCD as error:
         raise PlanError(str(error)) from error
     places = {a["metadata"]["name"]: a["metadata"]["namespace"] for a in known}

@@ -31,17 +31,31 @@ def application_ref(name: str, namespace: str, uid: str | None = None) -> Ref:
     return Ref(API_VERSION, "Application", name, namespace, uid)
 
 
-async def applications(kube: Kube, namespace: str | None = None) -> list[Object]:
-    """All Applications. Raises NoArgoCD where there is no such kind."""
+async def application(kube: Kube, name: str, namespace: str) -> Object | None:
+    """One Application. Raises NoArgoCD where there is no such kind."""
+    await _served(kube)
+    return await kube.find(application_ref(name, namespace))
+
+
+async def applications(kube: Kube, namespace: str = NAMESPACE) -> list[Object]:
+    """All Applications, or where only that is allowed those of a namespace. Raises NoArgoCD."""
+    await _served(kube)
+    try:
+        return await kube.list(APPLICATIONS)
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        return await kube.list(APPLICATIONS, namespace)
+
+
+async def _served(kube: Kube) -> None:
     try:
         await kube.resource(API_VERSION, "Application")
-        return await kube.list(APPLICATIONS, namespace)
     except ApiError as error:
-        if error.status == 404:
-            raise NoArgoCD(
-                "the cluster serves no Applications (argoproj.io/v1alpha1): is Argo CD installed?"
-            ) from error
-        raise
+        if error.status != 404:
+            raise
+        text = f"the cluster serves no Applications ({API_VERSION}): is Argo CD installed?"
+        raise NoArgoCD(text) from error
 
 
 def status_of(application: Object) -> Object:

@@ -20,7 +20,7 @@ def drift_measured(_: Retrospective, story: Story) -> Iterator[Finding]:
             steps.setdefault(event.step, []).append(event)
     for told in steps.values():
         title = mask_text(told[-1].message)
-        corrected = " corrected " in title
+        corrected = " corrected " in title or " ended " in title
         yield Finding(
             "drift",
             "notice" if corrected else "warning",
