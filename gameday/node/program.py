@@ -15,7 +15,7 @@ from gameday.node.task import Task
 TICK = 0.2
 IN_WITHIN = 15.0  # seconds that a change may take until it is seen in force
 OUT_WITHIN = 45.0  # and until it is seen gone
-FAILURES = (ToolError, OSError, ValueError, KeyError)
+ASKS = 3  # times that the API server may fail to answer before the change is not made
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -50,20 +50,28 @@ class Program:
     def _check(self, doing: Action) -> list[str]:
         try:
             problems = list(doing.check(self._host))
-        except FAILURES as error:
-            problems = [str(error)]
-        if silence := self._switch.ask():
+        except Exception as error:
+            problems = [_why(error)]
+        if silence := self._silence():
             problems.append(
                 f"the node's program cannot ask the API server, so it would not hear of an abort: {silence}"
             )
         return problems
 
+    def _silence(self) -> str:
+        """Why the API server does not answer; "" when it does."""
+        for _ in range(ASKS - 1):
+            if not (silence := self._switch.ask()) or self._switch.why:
+                return silence
+            self._switch.wait(1.0)
+        return self._switch.ask()
+
     def _change(self, doing: Action) -> dict[str, Any]:
         try:
             before = doing.before(self._host)
             self._memory.save({"before": before})
-        except FAILURES as error:
-            return self._tell("out", error=str(error), facts=["nothing was changed"])
+        except Exception as error:
+            return self._tell("out", error=_why(error), facts=["nothing was changed"])
         self._tell("before", before=before)
         self._switch.watch()
         self._switch.begin()
@@ -74,8 +82,8 @@ class Program:
                 self._until_in(doing, before)
                 self._hold(doing, before)
             why = self._switch.why
-        except FAILURES as error:
-            why = failed = str(error)
+        except Exception as error:  # whatever it was, what was changed is taken back
+            why = failed = _why(error)
         return self._revert(doing, before, why, failed)
 
     def _until_in(self, doing: Action, before: dict[str, Any]) -> None:
@@ -105,8 +113,8 @@ class Program:
             try:
                 doing.revert(self._host, before)
                 state, facts = doing.look(self._host, before)
-            except FAILURES as failure:
-                state, facts = "partial", [str(failure)]
+            except Exception as failure:
+                state, facts = "partial", [_why(failure)]
             if state == "out":
                 self._memory.forget()
                 return self._tell("out", why=why, facts=facts, **({"error": error} if error else {}))
@@ -119,3 +127,8 @@ class Program:
         line = {"event": event, "time": time.time(), **what}
         self._say(line)
         return line
+
+
+def _why(error: Exception) -> str:
+    """An error for people; one that nobody meant for them keeps its kind."""
+    return str(error) if isinstance(error, (ToolError, OSError, ValueError)) else repr(error)

@@ -196,3 +196,12 @@ def test_last_words_fit_into_a_pods_status(node: Node) -> None:
 @pytest.mark.skipif(OLDEST is None, reason="this machine has no Python 3.9")
 def test_the_oldest_python_runs_it(node: Node) -> None:
     assert [e["event"] for e in node.start(seconds=0.5, python=OLDEST).ended()][-2:] == ["reverting", "out"]
+
+
+def test_a_defect_in_an_action_does_not_keep_it_from_reverting(node: Node) -> None:
+    module = node.folder / "program" / "gameday" / "node" / "for_tests.py"
+    module.write_text(module.read_text().replace('host.write("/held", str(elapsed))', "len(elapsed)"))
+    events = node.start().ended()
+    assert [e["event"] for e in events] == ["checked", "before", "in", "reverting", "out"]
+    assert "TypeError" in events[-1]["error"]
+    assert node.state.read_text() == "up"
