@@ -178,18 +178,21 @@ class Rollback:
 
         `tried`: a sync back that failed was asked for just now, so that trying again would not help.
         """
-        if busy := under_way(application):
-            return Undone("kept", f"an operation of {initiator(busy)} is in progress, and is left to it")
         last = operation_state(application)
         mark = mark_of(last.get("operation"))
         failed = last.get("phase") in ("Failed", "Error")
+        # What was cut off may have applied a part of it.
+        partly = failed and mark in (self.mark, self.restoring)
+        now = (history(application) or [{}])[-1]
+        if same_deployment(now, self.before) and not partly:
+            return RESTORED
+        if busy := under_way(application):
+            return Undone("kept", f"an operation of {initiator(busy)} is in progress, and is left to it")
         if failed and mark == self.restoring and tried:
             why = f"{last['phase']}: {last.get('message')}"
             return Undone("failed", f"the sync back to {self._before} ended in {why}")
-        now = (history(application) or [{}])[-1]
         if same_deployment(now, self.before):
-            # What was cut off may have applied a part of it.
-            return None if failed and mark in (self.mark, self.restoring) else RESTORED
+            return None
         if now.get("id") == self.before["id"] + 1 and same_deployment(now, self.to):
             return None
         return Undone(
@@ -207,13 +210,15 @@ class Rollback:
 
     def _unfinished(self, application: Object) -> str:
         phase = operation_state(application).get("phase")
+        back = mark_of(under_way(application)) == self.restoring
+        what = f"the sync back to {self._before}" if back else "the rollback"
         if phase is None:
             return (
-                f"the sync back to {self._before} waits in the Application's `operation`: "
+                f"{what} waits in the Application's `operation`: "
                 "is argocd-application-controller running? It is carried out when it is"
             )
         message = operation_state(application).get("message") or ""
-        return f"the sync back to {self._before} has not ended ({phase}: {message})"
+        return f"{what} has not ended ({phase}: {message})"
 
     @property
     def _before(self) -> str:
