@@ -1,7 +1,8 @@
 """A node's network links as iproute2 tells of them, and what taking one down would lose.
 
-Taking a link down makes the kernel forget more than its state: static routes through it and its global
-IPv6 addresses go, and do not return with it. So they are kept before, and put back after.
+Taking a link down makes the kernel forget more than its state: static routes through it, its global IPv6
+addresses and its permanent neighbours go, and do not return with it. So they are kept before, and put back.
+(A route with several ways is not lost: its way through the link is dead, and comes back by itself.)
 """
 
 from __future__ import annotations
@@ -13,6 +14,12 @@ from typing import Any
 from gameday.node.host import Host, ToolError
 
 _NOT_TAKEN = re.compile(r"\s+(linkdown|dead|offload|trap|nhid \d+)\b")  # what is shown, but can't be said
+_ADD = {  # what a link loses, in the order in which it can be put back, and what `ip` is told for it
+    "addresses": ("-6", "address", "add"),
+    "neighbours": ("neigh", "replace"),
+    "routes": ("-4", "route", "add"),
+    "routes6": ("-6", "route", "add"),
+}
 _BY_ITSELF = re.compile(r"\bproto (kernel|ra)\b|^(local|broadcast|multicast|anycast)\b")
 
 
@@ -78,23 +85,38 @@ def rdma_ports(host: Host, name: str) -> dict[str, str]:
     }
 
 
-def lost_by_down(host: Host, name: str) -> dict[str, list[str]]:
-    """Routes and IPv6 addresses that a link loses when it goes down, as arguments for `ip`."""
-    routes = {family: _routes(host, family, name) for family in ("-4", "-6")}
-    return {**routes, "addresses": _addresses(host, name)}
+def lost_by_down(host: Host, name: str) -> dict[str, dict[str, list[str]]]:
+    """What a link, and those made on top of it (VLANs go down with it), lose: arguments for `ip`, by link."""
+    above = [str(link["ifname"]) for link in _up(host) if link.get("link") == name]
+    return {each: _losses(host, each) for each in (name, *above)}
 
 
-def put_back(host: Host, name: str, lost: dict[str, list[str]]) -> list[str]:
+def put_back(host: Host, lost: dict[str, dict[str, list[str]]]) -> list[str]:
     """Add what is missing; returns what could not be added. May be called any number of times."""
     failed = []
-    for address in set(lost["addresses"]) - set(_addresses(host, name)):
-        failed += _try(host, "-6", "address", "add", *address.split(), "dev", name)
-    for family in ("-4", "-6"):
-        there = _routes(host, family, name)
-        for route in lost[family]:
-            if route not in there:
-                failed += _try(host, family, "route", "add", *route.split())
+    up = {link["ifname"] for link in _up(host)}
+    for name, before in lost.items():
+        if name not in up:
+            continue  # somebody else took it down, or away
+        there = _losses(host, name)
+        for what, command in _ADD.items():
+            missing = [entry for entry in before[what] if entry not in there[what]]
+            failed += [said for entry in missing for said in _try(host, *command, *entry.split())]
     return failed
+
+
+def _up(host: Host) -> list[dict[str, Any]]:
+    listed = json.loads(host.run("ip", "-json", "link", "show"))
+    return [link for link in listed if link.get("ifname") and is_up(link)]
+
+
+def _losses(host: Host, name: str) -> dict[str, list[str]]:
+    return {
+        "addresses": _addresses(host, name),
+        "neighbours": _neighbours(host, name),
+        "routes": _routes(host, "-4", name),
+        "routes6": _routes(host, "-6", name),
+    }
 
 
 def _try(host: Host, *argv: str) -> list[str]:
@@ -135,7 +157,16 @@ def _addresses(host: Host, name: str) -> list[str]:
         return []
     entries = [info for link in found for info in link.get("addr_info") or ()]
     return [
-        f"{info['local']}/{info['prefixlen']}" + (" nodad" if info.get("nodad") else "")
+        f"{info['local']}/{info['prefixlen']} dev {name}" + (" nodad" if info.get("nodad") else "")
         for info in entries
         if info.get("scope") == "global" and not info.get("dynamic")
     ]
+
+
+def _neighbours(host: Host, name: str) -> list[str]:
+    """Neighbours that somebody wrote down; those that were learnt are learnt again."""
+    try:
+        found = json.loads(host.run("ip", "-json", "neigh", "show", "dev", name, "nud", "permanent") or "[]")
+    except (ToolError, ValueError):
+        return []
+    return [f"{n['dst']} lladdr {n['lladdr']} dev {name} nud permanent" for n in found if n.get("lladdr")]

@@ -101,7 +101,7 @@ class LinkDown(OnLink):
     def undo(self, host: Host, link: dict[str, Any], before: dict[str, Any]) -> None:
         if not links.is_up(link):
             host.run("ip", "link", "set", "dev", before["interface"], "up")
-        if failed := links.put_back(host, before["interface"], before["lost"]):
+        if failed := links.put_back(host, before["lost"]):
             raise ValueError("; ".join(failed))
 
     def see(self, host: Host, link: dict[str, Any], before: dict[str, Any]) -> Look:
@@ -140,7 +140,7 @@ class LinkFlap(LinkDown):
             return
         host.run("ip", "link", "set", "dev", before["interface"], "down" if down else "up")
         if not down:
-            links.put_back(host, before["interface"], before["lost"])  # the revert tries what failed again
+            links.put_back(host, before["lost"])  # the revert tries what failed again
         self._down = down
 
 

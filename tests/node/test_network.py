@@ -38,6 +38,8 @@ def node() -> Iterator[Namespace]:
         made.set("route add 10.20.0.0/16 via 10.30.0.3 dev fab0 onlink table 100")
         made.set("route add 10.30.0.0/16 dev fab0 metric 50 src 10.9.0.1")
         made.set("-6 route add fd01::/64 via fd00::2 dev fab0")
+        made.set("route add 10.40.0.0/16 nexthop via 10.9.0.9 dev fab0 nexthop via 10.8.0.9 dev eth0")
+        made.set("neigh add 10.9.0.77 lladdr 02:00:00:00:00:01 dev fab0 nud permanent")
         yield made
 
 
@@ -49,7 +51,9 @@ def lines(node: Namespace) -> list[str]:
     """Everything of fab0 that a fault could lose, as the kernel tells it."""
     asked = [("link", "show"), ("-4", "addr", "show"), ("-6", "addr", "show", "scope", "global")]
     asked += [(f, "route", "show", "table", "all") for f in ("-4", "-6")]
+    asked += [("neigh", "show", "nud", "permanent")]
     told = [node.run("ip", "-oneline", *what, "dev", "fab0").splitlines() for what in asked]
+    told += [node.run("ip", "-oneline", "route", "show", "10.40.0.0/16").splitlines()]
     return sorted(line.rstrip() for part in told for line in part if "fe80" not in line)
 
 
@@ -184,6 +188,21 @@ def test_refused(options: dict[str, Any], words: str, node: Namespace) -> None:
 def test_what_is_down_can_not_be_taken_down(node: Namespace) -> None:
     node.set("link set fab0 down")
     assert fault("link-down").check(node) == ["fab0 is down already: nothing would change"]
+
+
+def test_what_is_made_on_top_of_a_link_keeps_its_own(node: Namespace) -> None:
+    node.set("link add link fab0 name mv0 type macvlan mode bridge")
+    node.set("link set mv0 up")
+    node.set("-6 addr add fd05::1/64 dev mv0 nodad")
+    node.set("route add 10.50.0.0/16 dev mv0")
+    doing = fault("link-down")
+    before = made(doing, node)
+    node.set("link set mv0 down")  # as the kernel does to a VLAN, and lifts it again with the link below
+    doing.revert(node, before)
+    node.set("link set mv0 up")
+    doing.revert(node, before)
+    assert "fd05::1/64" in node.run("ip", "-6", "addr", "show", "dev", "mv0")
+    assert "10.50.0.0/16 dev mv0" in node.run("ip", "route", "show")
 
 
 def test_a_macvlan(node: Namespace) -> None:

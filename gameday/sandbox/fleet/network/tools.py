@@ -47,8 +47,8 @@ class Tools:
             case ["route", "show", "default"]:
                 gateway = {"dst": "default", "gateway": "198.18.255.254", "dev": MANAGEMENT, "flags": []}
                 return json.dumps([] if "-6" in argv else [gateway])
-            case ["route", "show", *_]:
-                return ""
+            case ["route" | "neigh", "show", *_]:
+                return ""  # nothing that a link could lose
             case ["route", "get", address]:
                 return json.dumps([{"dst": address, "dev": MANAGEMENT, "flags": [], "cache": []}])
             case ["link", "set", "dev", name, *settings]:
