@@ -18,6 +18,7 @@ from gameday.platform.world import World
 from gameday.probes.base import Measurement
 from gameday.probes.gpu import COUNT, Gpu, GpuSpec
 from tests.platform.arrange import unique
+from tests.support.polling import eventually
 
 Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
 XID = "accelerator-nvidia-error-xid"
@@ -93,6 +94,7 @@ async def test_pods_that_hold_gpus_and_pods_that_wait_for_them(kube: Kube, node:
     assert held[space] == 0.0
     assert held["inference"] > 0
     await kube.delete(Ref.of(namespace))
+    await eventually(lambda: kube.find(Ref.of(namespace)), lambda found: found is None)
 
 
 async def test_what_gpud_says(kube: Kube, node: Ref, serve: Serve) -> None:
