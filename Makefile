@@ -27,6 +27,7 @@ test-cluster: venv prometheus chromium controlplane ## the same behaviours on a 
 	$(PYTEST) --numprocesses $(CLUSTERS) --dist worksteal --platform cluster
 
 test-node: venv prometheus controlplane node ## faults on a real node: kubelet, containerd and runc (as root)
+	@$(BIN)/python -m tests.controlplane.nvidia
 	$(PYTEST) tests/real_node --numprocesses $(NODES) --dist worksteal --platform node
 
 check: venv ## the developer's loop: lint, types, imports, fast tests

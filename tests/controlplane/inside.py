@@ -81,9 +81,10 @@ def _system(root: Path, groups: list[tuple[str, str, str]]) -> None:
     if len(groups) > 1:
         _mount("-t", "tmpfs", "cgroup", root / "sys/fs/cgroup")
     for kind, where, options in groups:
-        controllers = ",".join(o for o in options.split(",") if o not in ("rw", "ro", "relatime"))
-        chosen = ["-o", controllers] if kind == "cgroup" else []
-        _mount("-t", kind, *chosen, kind, _folder(root / where.lstrip("/")))
+        # What is mounted there, without how; only the machine itself may say who cleans up a hierarchy.
+        chosen = [o for o in options.split(",") if "=" not in o or o.startswith("name=")]
+        which = ["-o", ",".join(chosen)] if kind == "cgroup" else []
+        _mount("-t", kind, *which, kind, _folder(root / where.lstrip("/")))
 
 
 def _devices(dev: Path) -> None:

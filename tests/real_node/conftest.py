@@ -31,7 +31,7 @@ def node(platform: Platform) -> RealNode:
 
 
 @pytest.fixture(scope="session", autouse=True)
-async def _another_node(kube: Kube) -> None:
+async def _another_node(_only_where_there_is_a_node: None, kube: Kube) -> None:
     """No experiment may touch all nodes of a cluster; this one is only an object."""
     await kube.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": BYSTANDER}})
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}}

@@ -29,6 +29,7 @@ PRESENT = "nvidia.com/gpu.present"
 DRIVER = "/run/nvidia/driver"  # where the GPU Operator's driver container puts the driver
 PLUGINS = "/var/lib/kubelet/device-plugins"
 GPUS = 8
+OPERATOR = "as the GPU Operator does"
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +40,12 @@ def driver(node: RealNode) -> None:
     node.run("ctr", "--namespace=k8s.io", "images", "import", str(nvidia.image()))
 
 
-@pytest.fixture(scope="module", params=["as the GPU Operator does", "as a plain DaemonSet"])
+@pytest.fixture(scope="module", params=[OPERATOR, "as a plain DaemonSet"])
 async def plugin(
     request: pytest.FixtureRequest, driver: None, kube: Kube, node: RealNode
 ) -> AsyncIterator[str]:
     """The device plugin runs and has told the kubelet of its GPUs."""
-    with_operator = request.param == "as the GPU Operator does"
+    with_operator = request.param == OPERATOR
     labels = {PRESENT: "true", LABEL: "true" if with_operator else None}
     await kube.patch(Ref("v1", "Node", node.name), {"metadata": {"labels": labels}}, "merge")
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}}
@@ -152,6 +153,20 @@ async def test_an_xid_takes_one_gpu_away_until_the_plugin_restarts(
     (pod,) = await _pods(kube)
     await kube.delete(Ref.of(pod))
     await _allocatable(kube, node, GPUS)
+
+
+@pytest.mark.parametrize("plugin", [OPERATOR], indirect=True)
+async def test_an_xid_is_in_the_kernel_log_as_the_driver_writes_it(
+    node: RealNode, plugin: str, gameday: Program, tmp_path: Path
+) -> None:
+    before = node.run("dmesg").count("NVRM: Xid")
+    xid = {"error": "fell off the bus", "gpus": [3], "via": "kernelLog"}
+    step = {"gpu": {"nodes": {"names": [node.name]}, "xid": xid}, "for": "1s"}
+    ended = gameday.run(write(tmp_path, node, step))
+    assert ended.code == 0, ended.output
+    lines = [line for line in node.run("dmesg").splitlines() if "NVRM: Xid" in line]
+    assert len(lines) == before + 1
+    assert "NVRM: Xid (PCI:0000:03:00): 79, " in lines[-1]
 
 
 async def _xid(kube: Kube, node: RealNode, event: str, *, says: str) -> None:
