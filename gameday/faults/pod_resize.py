@@ -65,7 +65,7 @@ class PodResize:
         return FaultPlan(
             spec,
             tuple(pod_victim(p) for p in pods),
-            changes=tuple(f"resize pod {spec.namespace}/{n}: {e}" for n, es in edits.items() for e in es),
+            changes=tuple(f"resize pod {spec.namespace}/{n}: {_words(es)}" for n, es in edits.items()),
             needs=(f"patch pods/{SUBRESOURCE} {spec.namespace}",),
             warnings=tuple(dict.fromkeys(w for p in pods for w in _warnings(p, spec))),
         )
@@ -143,6 +143,10 @@ def _of_container(container: Object, spec: Any) -> Iterator[Edit]:
                 continue  # the limit alone is lowered, and not below the request
             field = _field(("spec", "containers"), container["name"], section, resource)
             yield replace(field, after=after, before=before)
+
+
+def _words(edits: list[Edit]) -> str:
+    return ", ".join(f"{'.'.join(e.inside[1:])} of {e.item[0][1]} {e.before} → {e.after}" for e in edits)
 
 
 async def _refusal(pod: Object, edits: list[Edit], world: World) -> str:

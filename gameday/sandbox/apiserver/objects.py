@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gameday.sandbox.apiserver import crds, ownership, quotas, rules, schema, versions
+from gameday.sandbox.apiserver import crds, ownership, quotas, resize, rules, schema, versions
 from gameday.sandbox.apiserver.resources import Catalogue, Resource
 from gameday.sandbox.apiserver.status import already_exists, conflict, forbidden, invalid, not_found
 from gameday.sandbox.apiserver.store import Store, Stored, Where
@@ -123,6 +123,8 @@ class Objects:
         rules.check_body(resource, new, namespace, name)
         rules.check_lock(resource, before, new, unconditional=unconditional)
         rules.prepare_update(resource, before, new, subresource)
+        if subresource == "resize":
+            resize.admit(self.store, resource, new)
         self._conform(resource, new, how)
         if resource.plural == "customresourcedefinitions":
             crds.accept(resource, new)

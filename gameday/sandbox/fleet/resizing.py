@@ -33,11 +33,11 @@ def differs(pod: Object) -> bool:
 
 def step(pod: Object, node: Object, neighbours: Iterable[Object]) -> tuple[Object | None, float | None]:
     """The status to write next, if any, and the seconds until the next look."""
-    reason, message = _admission(pod, node, neighbours)
+    shortage = _shortage(pod, node, neighbours)
     kept = [c for c in pod["status"].get("conditions") or () if c["type"] not in (PENDING, IN_PROGRESS)]
     generation = {"observedGeneration": pod["metadata"].get("generation", 0)}
-    if reason:
-        told = new_condition(pod, PENDING, True, reason, message) | generation
+    if shortage:
+        told = new_condition(pod, PENDING, True, "Deferred", shortage) | generation
         new = None if condition(pod, PENDING) == told else {"conditions": [*kept, told], **generation}
         return new, TAKES
     since = condition(pod, IN_PROGRESS)
@@ -76,19 +76,16 @@ def _of(holder: Object, section: str, resource: str) -> Any:
     return ((holder.get("resources") or {}).get(section) or {}).get(resource)
 
 
-def _admission(pod: Object, node: Object, neighbours: Iterable[Object]) -> tuple[str, str]:
-    """The reason and message for which a kubelet does not admit the resize; empty when it does."""
+def _shortage(pod: Object, node: Object, neighbours: Iterable[Object]) -> str:
+    """Why a kubelet does not admit the resize for now; "" when it does."""
     others = [p for p in neighbours if p["metadata"]["uid"] != pod["metadata"]["uid"] and not is_finished(p)]
     for resource in RESOURCES:
         able = parse_quantity(node["status"]["allocatable"].get(resource, "0"))
         wanted, taken = _requests([pod], resource), _requests(others, resource)
-        if wanted > able:
-            text = f"Node didn't have enough capacity: {resource}, requested: {wanted:g}, capacity: {able:g}"
-            return "Infeasible", text
         if wanted + taken > able:
             text = f"Node didn't have enough resource: {resource}, requested: {wanted:g}, used: {taken:g}"
-            return "Deferred", f"{text}, capacity: {able:g}"
-    return "", ""
+            return f"{text}, capacity: {able:g}"
+    return ""
 
 
 def _requests(pods: Iterable[Object], resource: str) -> float:
