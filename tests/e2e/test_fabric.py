@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from gameday.platform import sriov
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
+from gameday.platform.prometheus import Prometheus
+from gameday.platform.resources import PODS
 from gameday.platform.sriov import NODE_STATES
 from gameday.sandbox.fleet.network.operator import NAMESPACE
 from gameday.sandbox.fleet.network.tools import WITHOUT
@@ -37,6 +40,11 @@ def reading(platform: Platform, metric: str, node: str, device: str) -> float:
         lines = answer.read().decode().splitlines()
     wanted = [x for x in lines if x.startswith(metric) and f'"{node}"' in x and f'"{device}"' in x]
     return float(wanted[0].rpartition(" ")[2])
+
+
+async def firing(platform: Platform) -> set[str]:
+    async with Prometheus(platform.prometheus_url) as prometheus:
+        return {a.name for a in await prometheus.alerts() if a.state == "firing"}
 
 
 def test_every_kind_goes_in_and_out(gameday: Program, tmp_path: Path, world_unchanged: Snapshot) -> None:
@@ -90,6 +98,7 @@ async def test_an_abort_brings_the_link_back(
         ref = Ref(NODE_STATES.api_version, NODE_STATES.kind, "gpu-7", NAMESPACE)
         await eventually(lambda: kube.get(ref), is_down)
         assert reading(platform, "node_network_carrier{", "gpu-7", "ens1f0") == 0
+        await eventually(lambda: firing(platform), lambda names: {"FabricLinkDown", "RDMAPortDown"} <= names)
         run.signal(signal.SIGTERM)
         assert run.ended().code == 130
     assert reading(platform, "node_network_carrier{", "gpu-7", "ens1f0") == 1
@@ -123,17 +132,25 @@ def test_recovery_brings_a_vf_back(
     assert reading(platform, "node_infiniband_state_id{", "gpu-7", "mlx5_4") == 4
 
 
-def test_the_vf_of_a_pod_that_moved_meanwhile(
-    gameday: Program, tmp_path: Path, world_unchanged: Snapshot
+async def test_the_vf_of_a_pod_that_moved_meanwhile(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
-    """Approved for one pod, made on the VF that its successor has."""
+    """Approved for one pod, made on a VF that its successors have."""
     kill = {"podKill": {**TRAINER, "pick": "all", "grace": 0}, "for": "8s"}
     vf = {"vf": {"pod": TRAINER, "state": "disable"}, "for": "2s"}
     file = write(tmp_path, method=[kill, vf], blastRadius=RADIUS, steadyBetweenSteps=False)
-    ended = gameday.run(file)
+    ended = await asyncio.to_thread(gameday.run, file)
     assert ended.verdict == "passed", ended.output
     told = next(e for e in ended.of("fault") if e["step"] == "2" and e["state"] == "in")
-    assert "state disable" in told["evidence"][0]
+    used = sriov.users(await kube.list(PODS, "training", labels="app=trainer"))
+    states = await sriov.node_states(kube)
+    theirs = {
+        f"{vf.node}: VF {vf.number} of {vf.pf}: state disable"
+        for state in states.values()
+        for vf in sriov.functions(state)
+        if (vf.node, vf.pci) in used
+    }
+    assert told["evidence"][0] in theirs
 
 
 @pytest.mark.parametrize(
