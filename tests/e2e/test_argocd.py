@@ -12,6 +12,8 @@ import pytest
 
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
+from gameday.platform.world import World
+from gameday.probes.argocd import ArgoCD, ArgoCDSpec
 from tests.e2e.experiments import write
 from tests.support import gitops
 from tests.support.gitops import CANARIES, CANARY, FIRST, HEALING, NEWEST, SETTINGS
@@ -269,6 +271,24 @@ async def test_an_application_that_another_one_would_restore_is_refused(
         assert "gpu-platform, whose self-heal would switch automated sync on again" in ended.output
     finally:
         await kube.patch(PARENT, {"spec": {"syncPolicy": None}}, "merge")
+
+
+@pytest.mark.parametrize("ignores", [False, True], ids=["writes all", "ignores the policy"])
+async def test_an_application_that_a_set_would_restore_is_refused(
+    ignores: bool, gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """Unless the set leaves the policy of its Applications alone (ignoreApplicationDifferences)."""
+    ignored = [{"jsonPointers": ["/spec/syncPolicy"]}] if ignores else []
+    async with gitops.application_set(kube, ignoreApplicationDifferences=ignored) as made:
+        manifest = gitops.made_by(made, gitops.application("settings", policy=HEALING))
+        async with gitops.deployed(kube, manifest):
+            ended = await asyncio.to_thread(gameday, "plan", experiment(tmp_path, rollback()))
+            text = " ".join(ended.output.split())
+            assert ended.code == (0 if ignores else 4), ended.output
+            assert ("is made by ApplicationSet argocd/clusters, which would" in text) != ignores
+            asked = ArgoCDSpec.model_validate({"applicationSet": "clusters", "read": "sync"})
+            found = await ArgoCD().measure(asked, World(kube))
+            assert found.series == (("Application argocd/settings", "Synced"),)
 
 
 def drift() -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from gameday.sandbox.fleet.argocd.git import repositories
@@ -113,3 +114,49 @@ def is_synced(app: Object) -> bool:
 def revisions(app: Object) -> list[str]:
     """What was deployed, oldest first."""
     return [",".join(h.get("revisions") or ()) or h["revision"] for h in app["status"]["history"]]
+
+
+@asynccontextmanager
+async def application_set(kube: Kube, **spec: Any) -> AsyncIterator[Object]:
+    """An ApplicationSet that nothing reconciles, and its kind, which the platforms are without."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": "applicationsets", "singular": "applicationset", "kind": "ApplicationSet"}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "applicationsets.argoproj.io"},
+        "spec": {"group": "argoproj.io", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+    crd = Ref.of(await kube.create(definition))
+    manifest = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "ApplicationSet",
+        "metadata": {"name": "clusters", "namespace": "argocd"},
+        "spec": spec,
+    }
+
+    async def created() -> Object | None:
+        try:
+            return await kube.create(manifest)
+        except ApiError as error:
+            if error.status != 404:  # not served yet
+                raise
+            return None
+
+    try:
+        made = await eventually(created, lambda obj: obj is not None)
+        assert made is not None
+        yield made
+    finally:
+        await kube.delete(crd)
+        await eventually(lambda: kube.find(crd), lambda found: found is None)
+
+
+def made_by(owner: Object, manifest: Object) -> Object:
+    """The manifest as an ApplicationSet makes it."""
+    reference = {k: owner[k] for k in ("apiVersion", "kind")} | {
+        k: owner["metadata"][k] for k in ("name", "uid")
+    }
+    meta = manifest["metadata"] | {"ownerReferences": [reference | {"controller": True}]}
+    return manifest | {"metadata": meta}
