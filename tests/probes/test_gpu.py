@@ -92,7 +92,7 @@ async def test_pods_that_hold_gpus_and_pods_that_wait_for_them(kube: Kube, node:
     assert waiting == {space: 2.0, "inference": 0.0}
     held = dict((await ask(kube, node, asked, count="requested")).series)
     assert held[space] == 0.0
-    assert held["inference"] > 0
+    assert float(held["inference"]) > 0
     await kube.delete(Ref.of(namespace))
     await eventually(lambda: kube.find(Ref.of(namespace)), lambda found: found is None)
 

@@ -85,6 +85,24 @@ async def test_a_daemon_set_is_on_every_node_cordoned_or_not(small: Kube, space:
     await eventually(lambda: small.get(cordoned), lambda n: not n["spec"].get("taints"))
 
 
+async def test_a_daemon_stays_where_only_a_new_one_is_kept_off(small: Kube, space: str) -> None:
+    node = Ref("v1", "Node", "gpu-1")
+    ref = Ref.of(await small.create(workload("DaemonSet", space, "agent", {"template": template("agent")})))
+    count = len(await small.list(NODES))
+    before = {p["metadata"]["uid"] for p in await ready_pods(small, space, count)}
+    taint = {"key": "example.com/broken", "effect": "NoSchedule"}
+    await small.patch(node, {"spec": {"taints": [taint]}}, "merge")
+    try:
+        await eventually(
+            lambda: small.get(ref), lambda d: d["status"].get("desiredNumberScheduled") == count - 1
+        )
+        assert {p["metadata"]["uid"] for p in await ready_pods(small, space, count)} == before
+        await small.patch(node, {"spec": {"taints": [taint | {"effect": "NoExecute"}]}}, "merge")
+        await ready_pods(small, space, count - 1)
+    finally:
+        await small.patch(node, {"spec": {"taints": None}}, "merge")
+
+
 async def test_an_indexed_job_replaces_a_worker_of_the_same_index(small: Kube, space: str) -> None:
     spec = {"completions": 3, "parallelism": 3, "completionMode": "Indexed"}
     job = workload(
