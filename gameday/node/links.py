@@ -50,7 +50,8 @@ def find(host: Host, options: dict[str, Any]) -> str:
     for name in known:
         if pci_address(host, name) == address:
             return known[name]
-    raise ValueError(f"no interface here is the PCI device {address}; the node has {others}")
+    hint = "one that a pod uses is in the pod's network: `vf` reaches it through its PF"
+    raise ValueError(f"no interface here is the PCI device {address} ({hint}); the node has {others}")
 
 
 def pci_address(host: Host, name: str) -> str:

@@ -27,6 +27,8 @@ class OnLink(Action):
             link = links.show(host, links.find(host, self.options))
         except (ToolError, ValueError) as error:
             return [str(error)]
+        if "LOOPBACK" in link["flags"]:
+            return [f"{link['ifname']} is the node's loopback: everything on the node depends on it"]
         return [*self._management(host, str(link["ifname"])), *self.problems(host, link)]
 
     def _management(self, host: Host, name: str) -> list[str]:

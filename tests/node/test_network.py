@@ -185,6 +185,11 @@ def test_refused(options: dict[str, Any], words: str, node: Namespace) -> None:
         assert fault("link-down", **options, allowManagement=True).check(node) == []
 
 
+def test_the_loopback_is_refused_whatever_is_said(node: Namespace) -> None:
+    for options in ({}, {"allowManagement": True}):
+        assert "is the node's loopback" in fault("link-down", interface="lo", **options).check(node)[0]
+
+
 def test_what_is_down_can_not_be_taken_down(node: Namespace) -> None:
     node.set("link set fab0 down")
     assert fault("link-down").check(node) == ["fab0 is down already: nothing would change"]
