@@ -19,6 +19,7 @@ from tests.support import gitops
 from tests.support.gitops import CANARIES, CANARY, FIRST, HEALING, NEWEST, SETTINGS
 from tests.support.polling import eventually
 from tests.support.program import Ended, Program, Running
+from tests.support.proxy import ApiProxy
 from tests.support.snapshot import Snapshot
 
 TARGET = {"context": "gameday-.*", "namespaces": [gitops.NAMESPACE, "inference"]}
@@ -318,6 +319,29 @@ async def test_drift_that_nobody_corrects_is_said_and_undone(
         assert (ended.code, ended.verdict) == (0, "passed"), ended.output
         assert "noticed the drift of data.queue after" in evidence(ended)
         assert "did not correct the drift of data.queue within" in evidence(ended)
+        assert await value(kube) == "128"
+
+
+@pytest.mark.parametrize("step", [drift(), rollback()], ids=["drift", "rollback"])
+async def test_the_api_server_goes_away_while_it_is_in(
+    step: dict[str, Any],
+    gameday: Program,
+    api_proxy: ApiProxy,
+    kube: Kube,
+    tmp_path: Path,
+    world_unchanged: Snapshot,
+) -> None:
+    gameday.environment["KUBECONFIG"] = str(api_proxy.kubeconfig)
+    async with gitops.deployed(kube, gitops.application("settings")) as ref:
+        with gameday.started(experiment(tmp_path, step, hold="3s")) as running:
+            await asyncio.to_thread(running.fault_is, "in")
+            api_proxy.cut()
+            await asyncio.to_thread(running.fault_is, "undoing")
+            api_proxy.restore()
+            ended = await asyncio.to_thread(running.ended)
+        assert ended.code == 0, ended.output
+        assert {e["state"] for e in ended.of("audited")} == {"restored"}
+        assert gitops.revisions(await kube.get(ref))[-1] == NEWEST
         assert await value(kube) == "128"
 
 
