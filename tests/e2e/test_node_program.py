@@ -262,6 +262,25 @@ async def test_a_namespace_that_is_not_there(gameday: Program, kube: Kube, tmp_p
     await _nothing_left(kube)
 
 
+async def test_a_namespace_that_admits_no_privileged_pods(
+    gameday: Program, kube: Kube, platform: Platform, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    if platform.name == "sandbox":
+        pytest.skip("the embedded API has no Pod Security admission")
+    meta = {"name": "guarded", "labels": {"pod-security.kubernetes.io/enforce": "baseline"}}
+    space = Ref.of(await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": meta}))
+    try:
+        ended = gameday.run(_shutdown(tmp_path, program={"namespace": "guarded"}))
+        assert ended.code == 4, ended.output
+        said = " ".join(ended.output.split())
+        assert "violates PodSecurity" in said
+        assert "label it pod-security.kubernetes.io/enforce=privileged" in said
+        left = await kube.list(CONFIG_MAPS, "guarded", labels=LABELLED)
+        assert left == []
+    finally:
+        await kube.delete(space)
+
+
 async def test_a_namespace_of_its_own(
     gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
