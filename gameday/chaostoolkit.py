@@ -45,7 +45,8 @@ class _Run:
     def __init__(self, reports: str, **spec: Any) -> None:
         self.name = f"chaostoolkit-{secrets.token_hex(3)}"
         self._reports = Path(reports)
-        folder = Path(tempfile.mkdtemp(prefix="gameday-"))
+        self._temporary = tempfile.TemporaryDirectory(prefix="gameday-")  # goes with this object
+        folder = Path(self._temporary.name)
         file = folder / "experiment.json"
         file.write_text(json.dumps(_document(self.name, spec)))
         self._output = folder / "output.txt"

@@ -15,7 +15,7 @@ from gameday.experiment.values import at_least
 from gameday.faults.base import Evidence, FaultPlan, PlanError
 from gameday.faults.pods import check_namespaces
 from gameday.ledger.operations import Edit, Patch
-from gameday.platform.errors import not_found
+from gameday.platform.errors import PlatformError, not_found
 from gameday.platform.istio import API, Service, services_of
 from gameday.platform.objects import Object, Ref
 from gameday.platform.world import Victim, World
@@ -177,12 +177,16 @@ def _words(spec: Any) -> str:
 async def _total(
     plan: FaultPlan, world: World, matchers: str, function: str = "", window: str = ""
 ) -> float | None:
-    """Requests to the routes' services by their proxies' count; None when Prometheus knows of none."""
+    """Requests to the routes' services by their proxies' count; None when Prometheus can't tell."""
     if world.prometheus is None:
         return None
+    by = "destination_service_name, destination_service_namespace"  # so that `or` keeps each service's
     services = [Service(*pair) for pair in plan.data["services"]]
     selectors = [f"istio_requests_total{{{matchers},{s.matchers}}}{window}" for s in services]
-    found = await world.prometheus.instant(
-        "(" + ") or (".join(f"sum({function}({s}))" for s in selectors) + ")"
-    )
+    try:
+        found = await world.prometheus.instant(
+            " or ".join(f"sum by ({by}) ({function}({s}))" for s in selectors)
+        )
+    except PlatformError:  # the object itself must do: an undo is not held up by the monitoring
+        return None
     return sum(value for _, value in found) if found else None

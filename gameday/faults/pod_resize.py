@@ -72,10 +72,10 @@ class PodResize:
 
     async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
         pods = await pods_now(plan, world)
-        patches = [
-            await Patch.of(world.kube, pod_victim(p).ref, *_edits(p, plan.spec), subresource=SUBRESOURCE)
-            for p in pods
-        ]
+        asked = [(pod_victim(p).ref, _edits(p, plan.spec)) for p in pods]
+        patches = await asyncio.gather(
+            *(Patch.of(world.kube, ref, *edits, subresource=SUBRESOURCE) for ref, edits in asked)
+        )
         resized = [p for p in patches if p is not None]
         plan.data["pods"] = [p.ref.to_data() for p in resized]
         plan.data["resized"] = {
