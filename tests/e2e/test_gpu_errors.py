@@ -63,6 +63,18 @@ async def test_an_xid_that_asks_for_nothing_takes_nothing(
     assert not [e for e in ended.of("condition-changed") if e["condition"] in ("XIDErrors", "Unschedulable")]
 
 
+async def test_another_field_of_dcgm(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    with gameday.started(write(tmp_path, method=_method(xid={"field": 202, "value": 99999}))) as run:
+        run.fault_is("in")
+        assert await dcgm.value(kube, NODE, 0, 202) == 99999
+        run.signal(signal.SIGINT)
+        ended = run.ended()
+    assert "DCGM's own next sample replaces the value" in " ".join(ended.output.split())
+    assert await dcgm.value(kube, NODE, 0, 202) is None
+
+
 @pytest.mark.parametrize("mode", ["dcgm", "kernelLog", "gpud", "throttle"])
 async def test_a_killed_run_is_taken_back_by_another_process(
     mode: str, gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot

@@ -43,7 +43,9 @@ class XidSpec(Spec):
     error: Error | None = Field(
         None, description="The XID, by number or name: 79, `fell off the bus`, `row remap failure`."
     )
-    field: int | None = Field(None, ge=1, description="Another DCGM field, by its number, in place of one.")
+    field: int | None = Field(
+        None, ge=1, description="In its place another DCGM field, by number: 202, PCIe replays, for instance."
+    )
     value: float | None = Field(None, description="The value that this field is to have.")
     gpus: list[Annotated[int, Field(ge=0, le=63)]] = Field(
         [0], min_length=1, description="GPUs of each node, by index."
@@ -99,9 +101,13 @@ class ViaDcgm:
                 "enable the operator's dcgm operand, or choose `via: kernelLog`"
             )
         spaces = sorted({e.pod.namespace or "" for e in engines if e})
+        replaced = (
+            "DCGM's own next sample replaces the value, where it polls the field: events and counters hold"
+        )
         return _plan(
             spec,
             nodes,
+            warnings=(replaced,) if spec.xid.field is not None else (),
             needs=("list pods", *(f"{verb} pods/exec {s}" for s in spaces for verb in ("create", "get"))),
         )
 

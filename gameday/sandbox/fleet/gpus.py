@@ -139,6 +139,8 @@ class Gpus:
             if index >= len(cards):
                 return 255, "", f"Error: Cannot inject field info: GPU {index} is not known\n"
             cards[index].fields[number] = float(options["-v"])
+            if not cards[index].fields[number]:
+                del cards[index].fields[number]  # what DCGM samples itself comes back with its next sample
             self._tell(node)
             return 0, _FOUND, ""
         if argv[1:2] == ["dmon"]:
