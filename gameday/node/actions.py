@@ -61,9 +61,11 @@ ACTIONS = {}
 
 
 def action(name: str, options: dict[str, Any]) -> Action:
-    """The action of that name. Raises KeyError when there is none."""
+    """The action of that name. Raises ValueError when there is none."""
     package = import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__):
         if not module.name.startswith("_"):
             import_module(f"{__package__}.{module.name}")
+    if name not in ACTIONS:
+        raise ValueError(f"there is no such action, only {', '.join(sorted(ACTIONS))}")
     return ACTIONS[name](options)

@@ -31,11 +31,14 @@ class Program:
 
         Both carry `facts` as they were read back; `problems` and `error` say why nothing was changed.
         """
+        kept = self._memory.load()
         try:
             doing = action(self._task.action, self._task.options)
-        except KeyError:
-            return self._tell("out", problems=[f"this program knows no action {self._task.action}"], facts=[])
-        kept = self._memory.load()
+        except Exception as error:
+            problem = f"this program can't do {self._task.action}: {_why(error)}"
+            if kept is not None:
+                return self._tell("failed", error=problem, facts=["an earlier program left it in force"])
+            return self._tell("out", problems=[problem], facts=["nothing was changed"])
         if kept is not None:
             why = "asked to" if self._task.mode == "revert" else "the program was cut off and started again"
             return self._revert(doing, kept["before"], why)

@@ -171,7 +171,20 @@ def test_it_does_not_begin_where_it_could_not_hear_of_an_abort(node: Node, api: 
 
 
 def test_an_action_that_it_does_not_know(node: Node) -> None:
-    assert node.start(action="explode").ended()[-1]["problems"] == ["this program knows no action explode"]
+    problem = node.start(action="explode").ended()[-1]["problems"][0]
+    assert problem.startswith("this program can't do explode: there is no such action, only ")
+    assert "kubelet-stop" in problem
+
+
+def test_what_another_version_left_is_not_called_reverted(node: Node) -> None:
+    first = node.start().is_in()
+    first.signal(signal.SIGKILL)
+    first.process.communicate()
+    second = node.start("revert", action="explode")
+    assert second.ended()[-1]["event"] == "failed"
+    assert second.process.returncode == 1
+    assert node.start("revert").ended()[-1]["event"] == "out"
+    assert node.state.read_text() == "up"
 
 
 def test_a_tool_that_the_node_does_not_have(node: Node) -> None:

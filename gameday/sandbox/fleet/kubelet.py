@@ -13,6 +13,7 @@ from gameday.sandbox.cache import Cache, Key, key_of
 from gameday.sandbox.facts import annotations_of, deleting, new_condition, now, seconds_of, with_conditions
 from gameday.sandbox.fleet import resizing
 from gameday.sandbox.fleet.host import Hosts
+from gameday.sandbox.fleet.mirror import mirror_pod
 from gameday.sandbox.fleet.nodes import address_of, is_simulated
 from gameday.sandbox.fleet.programs import Programs, is_program, not_pulled
 from gameday.sandbox.recorder import Recorder
@@ -252,7 +253,7 @@ class Kubelets:
         for name in annotations_of(node).get(STATIC, "").split(","):
             full = f"{name.strip()}-{key[1]}"
             if name.strip() and self._cache.get("Pod", ("kube-system", full)) is None:
-                self._cache.put(await self._kube.create(_mirror(node, name.strip(), full)))
+                self._cache.put(await self._kube.create(mirror_pod(node, name.strip(), full)))
         return None
 
 
@@ -311,36 +312,3 @@ def _ended(pod: Object) -> Object:
         states.append(old | {"ready": False, "started": False, "state": {"terminated": ended}})
     entries = [_condition(pod, k, False) for k in ("ContainersReady", "Ready")]
     return {"phase": "Failed", "conditions": with_conditions(pod, entries), "containerStatuses": states}
-
-
-def _mirror(node: Object, name: str, full: str) -> Object:
-    source = f"{zlib.crc32(full.encode()):032x}"
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": full,
-            "namespace": "kube-system",
-            "labels": {"component": name, "tier": "node"},
-            "annotations": {
-                MIRROR_POD: source,
-                "kubernetes.io/config.hash": source,
-                "kubernetes.io/config.source": "file",
-            },
-            "ownerReferences": [
-                {
-                    "apiVersion": "v1",
-                    "kind": "Node",
-                    "name": node["metadata"]["name"],
-                    "uid": node["metadata"]["uid"],
-                    "controller": True,
-                }
-            ],
-        },
-        "spec": {
-            "nodeName": node["metadata"]["name"],
-            "hostNetwork": True,
-            "tolerations": [{"effect": "NoExecute", "operator": "Exists"}],
-            "containers": [{"name": name, "image": f"example.com/{name}:1"}],
-        },
-    }
