@@ -100,7 +100,7 @@ class Istio:
         facts = [f"{plan.victims[0].ref}: {len(ours)} of {len(routes)} routes have the fault"]
         hit = await _total(plan, world, FLAGS)
         if not ours:
-            if hit is not None and await _total(plan, world, FLAGS, "rate", "[10s]"):
+            if hit is not None and await _total(plan, world, FLAGS, "rate", "[5s]"):
                 return Evidence("partial", (*facts, "proxies still inject it"))
             if hit is not None:
                 facts.append(f"proxies injected it into {hit - (plan.data.get('hit') or 0):.0f} requests")
