@@ -201,7 +201,7 @@ class SlurmExec(Spec):
 
 
 class SlurmAccess(Spec):
-    """How Slurm is reached. Of several ways the first reads, and the first that can make a change makes it."""
+    """How Slurm is reached. The first way reads, and the first one that can make a change makes it."""
 
     url: Text | None = Field(
         None,
