@@ -190,6 +190,8 @@ async def _measure(probe: Activity, namespaces: tuple[str, ...], prometheus: str
     from gameday.experiment import registry
     from gameday.platform.kube import Kube
     from gameday.platform.prometheus import Prometheus
+    from gameday.platform.slurm.client import Slurm
+    from gameday.platform.slurm.transport import Via
     from gameday.platform.world import World
 
     ((kind, spec),) = probe.items()
@@ -198,7 +200,9 @@ async def _measure(probe: Activity, namespaces: tuple[str, ...], prometheus: str
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(await Kube.connect(None, os.environ.get("KUBERNETES_CONTEXT")))
         client = await stack.enter_async_context(Prometheus(url)) if url else None
-        world = World(kube, client, namespaces=namespaces)
+        slurmrestd = os.environ.get("GAMEDAY_SLURM_URL", "")
+        slurm = Slurm.of(Via(url=slurmrestd), kube) if slurmrestd else None
+        world = World(kube, client, slurm, namespaces=namespaces)
         return dict((await asked().measure(asked.Spec.model_validate(spec), world)).series)
 
 

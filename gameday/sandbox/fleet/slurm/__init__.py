@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from gameday.platform.slurm import decode
+from gameday.platform.slurm.model import Node
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.fleet.exposition import Family
 from gameday.sandbox.fleet.slurm.controller import Controller
@@ -43,7 +44,8 @@ class Slurm:
     def metrics(self) -> Iterator[Family]:
         """As Slurm's exporters tell it, each state that sinfo and squeue know."""
         nodes = Family("slurm_nodes", "gauge", "Nodes by state, as sinfo says it.")
-        counted = Counter(decode.node(n).word for n in self.controller.nodes())
+        states = (frozenset(self.controller.states(name)) for name in self.controller.names())
+        counted = Counter(Node("", found).word for found in states)
         for state in sorted({*_NODE_STATES, *counted}):
             nodes.add(counted[state], state=state)
         jobs = Family("slurm_jobs", "gauge", "Jobs by state, as squeue says it.")

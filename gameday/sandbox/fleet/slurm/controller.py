@@ -56,8 +56,7 @@ class Controller:
         self._restarts = 0
         self._running_on: tuple[str, ...] = ()  # () while the training job waits
         self._begins = 0.0
-        for kind in ("Pod", "Node"):
-            cache.listen(kind, self._look)
+        cache.listen("Pod", self._pod_changed)
 
     # -- the state -----------------------------------------------------------------------------
 
@@ -78,11 +77,11 @@ class Controller:
 
     def running_on(self) -> tuple[str, ...]:
         """The nodes of the training job; () while it waits."""
-        self._look(None, None)
+        self._look()
         return self._running_on
 
     def nodes(self) -> list[Object]:
-        self._look(None, None)
+        self._look()
         return [self._node(name) for name in self.names()]
 
     def partitions(self) -> list[Object]:
@@ -90,7 +89,7 @@ class Controller:
         return [{"name": PARTITION, "partition": {"state": [self.partition]}, "nodes": {"configured": names}}]
 
     def jobs(self) -> list[Object]:
-        self._look(None, None)
+        self._look()
         running = self._running_on
         why = _WHY.get(self.partition) or ("BeginTime" if time.time() < self._begins else "Resources")
         trainer = _job(TRAINING, "trainer", running, why) | {"restart_cnt": self._restarts}
@@ -162,7 +161,12 @@ class Controller:
     def _workers(self) -> list[Object]:
         return [p for p in pods_of(self._cache, TRAINER) if is_ready(p) and not deleting(p)]
 
-    def _look(self, _: Object | None, __: Object | None) -> None:
+    def _pod_changed(self, new: Object | None, old: Object | None) -> None:
+        pod = new or old
+        if pod is not None and pod["metadata"]["namespace"] == TRAINER[0]:
+            self._look()
+
+    def _look(self) -> None:
         """Follow the pods: the job runs when all of them do, and is requeued when one of them is lost."""
         nodes = tuple(sorted(p["spec"]["nodeName"] for p in self._workers()))
         if self._running_on and len(nodes) < WORKERS:
