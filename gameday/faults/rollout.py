@@ -165,7 +165,9 @@ class Rollout:
                 state = ("in" if phase == "Degraded" else "partial") if aborted else "out"
                 state = "partial" if not aborted and phase == "Degraded" else state
             case "undo":
-                state = "partial" if not rests else "in" if current == data["target"] else "out"
+                back = phase in ("Healthy", data["phase"])
+                state = "in" if current == data["target"] else "out" if back else "partial"
+                state = state if rests else "partial"
             case _:
                 beyond = int(status.get("currentStepIndex") or 0) > int(data["step"] or 0)
                 done = status.get("stableRS") == current

@@ -7,6 +7,7 @@ upstream. Traffic routing, analysis and blue-green are left out.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from typing import Any
@@ -30,6 +31,7 @@ from gameday.sandbox.recorder import Recorder
 HASH = "rollouts-pod-template-hash"
 REVISION = "rollout.argoproj.io/revision"
 PAUSE = "CanaryPauseStep"
+PREVIOUS_IMAGE = "sandbox.gameday.dev/previous-image"  # what a new Rollout ran before, so that it has a past
 
 
 class Rollouts(Controller):
@@ -48,6 +50,8 @@ class Rollouts(Controller):
         template = rollout["spec"]["template"]
         new = next((s for s in sets if covers(s["spec"]["template"], template)), None)
         if new is None:
+            if not sets and (image := annotations_of(rollout).get(PREVIOUS_IMAGE)):
+                sets.append(await self._create(_with_image(rollout, image), sets))
             new = await self._create(rollout, sets)
             sets.insert(0, new)
         elif revision_of(new) < revision_of(sets[0]):  # an older template came back
@@ -196,6 +200,13 @@ def _phase(rollout: Object, status: Object) -> tuple[str, str]:
     if status["stableRS"] != status["currentPodHash"]:
         return "Progressing", "waiting for all steps to complete"
     return "Healthy", ""
+
+
+def _with_image(rollout: Object, image: str) -> Object:
+    """The Rollout as it was with another image."""
+    found = copy.deepcopy(rollout)
+    found["spec"]["template"]["spec"]["containers"][0]["image"] = image
+    return found
 
 
 def revision_of(replica_set: Object) -> int:
