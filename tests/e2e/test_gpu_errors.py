@@ -113,22 +113,42 @@ async def test_the_report_says_who_reacted(
     await eventually(lambda: _free(kube))
 
 
+def _partitioned(folder: Path, hold: str) -> Path:
+    """The node is emptied and then partitioned: the MIG manager gives up on GPUs that somebody holds."""
+    nodes = {"nodes": {"names": [NODE]}}
+    drain = {"drain": {**nodes, "deleteEmptyDirData": True}, "for": "15s" if hold == "1s" else "60s"}
+    mig = {"gpu": {**nodes, "mig": {"config": "all-1g.10gb", "allowInUse": True}}, "for": hold}
+    method = [{"parallel": [drain, {"sequence": [{"wait": "6s"}, mig]}]}]
+    return write(folder, method=method, blastRadius={"nodes": 2, "pods": 20, "gpus": 32})
+
+
+async def _whole(kube: Kube) -> bool:
+    node = await _node(kube)
+    labels = node["metadata"]["labels"]
+    back = (labels["nvidia.com/mig.config"], labels["nvidia.com/mig.config.state"])
+    return back == ("all-disabled", "success") and allocatable_gpus(node) == 8
+
+
 async def test_gpus_are_partitioned_and_back(
     gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
-    drain = {"drain": {"nodes": {"names": [NODE]}, "deleteEmptyDirData": True}, "for": "30s"}
-    mig = {
-        "gpu": {"nodes": {"names": [NODE]}, "mig": {"config": "all-1g.10gb", "allowInUse": True}},
-        "for": "1s",
-    }
-    wait = {"wait": "6s"}
-    parallel = [{"parallel": [{**drain, "for": "15s"}, {"sequence": [wait, mig]}]}]
-    file = write(tmp_path, method=parallel, blastRadius={"nodes": 2, "pods": 20, "gpus": 32})
-    ended = gameday.run(file)
+    ended = gameday.run(_partitioned(tmp_path, "1s"))
     evidence = [e for e in ended.of("fault") if e["kind"] == "gpu" and e.get("evidence")]
     assert [e["state"] for e in evidence] == ["in", "out"], ended.output
     assert evidence[0]["evidence"] == [f"{NODE}: all-1g.10gb, state success, 56 nvidia.com/gpu allocatable"]
-    assert allocatable_gpus(await _node(kube)) == 8
+    assert await _whole(kube)
+
+
+async def test_partitions_go_when_the_run_was_killed(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    with gameday.started(_partitioned(tmp_path, "60s")) as run:
+        run.until(lambda e: e["type"] == "fault" and (e["kind"], e["state"]) == ("gpu", "in"), "MIG is in")
+        run.signal(signal.SIGKILL)
+        run.process.wait()
+        ended = gameday("recover", "--run", run.folder.name, "--force")
+    assert ended.code == 0, ended.output
+    await eventually(lambda: _whole(kube))
 
 
 @pytest.mark.parametrize(
