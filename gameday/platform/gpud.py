@@ -36,12 +36,12 @@ def url_of(node: Object) -> str:
 
 async def states(url: str) -> list[Object]:
     """Every component's health: {"component", "states": [{"health", "reason", …}]}."""
-    return list(await _request("GET", f"{url}/v1/states"))
+    return await _listed(f"{url}/v1/states")
 
 
 async def events(url: str, since: int = 0) -> list[Object]:
     """Events of all components from a Unix time on: {"component", "events": [{"name", "type", …}]}."""
-    return list(await _request("GET", f"{url}/v1/events?startTime={since}"))
+    return await _listed(f"{url}/v1/events?startTime={since}")
 
 
 async def health(url: str, component: str) -> str:
@@ -74,6 +74,14 @@ async def inject(url: str, xid: int) -> None:
 async def set_healthy(url: str, component: str) -> None:
     """Let GPUd forget what it holds against a component."""
     await _request("POST", f"{url}/v1/health-states/set-healthy?components={component}")
+
+
+async def _listed(url: str) -> list[Object]:
+    """An answer for each component. Raises GpudError for one that can't be GPUd's."""
+    answer = await _request("GET", url)
+    if not isinstance(answer, list) or not all(isinstance(e, dict) and "component" in e for e in answer):
+        raise GpudError(f"what answers at {url} is no GPUd: it says {str(answer)[:100]}")
+    return answer
 
 
 async def _request(method: str, url: str, body: Any = None) -> Any:

@@ -123,6 +123,15 @@ async def test_what_gpud_says(kube: Kube, node: Ref, serve: Serve) -> None:
         await ask(kube, node, gpud="states", component="gpu")
 
 
+async def test_something_else_where_gpud_should_be(kube: Kube, node: Ref, serve: Serve) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    await kube.patch(node, {"metadata": {"annotations": {ANNOTATION: await serve(answer)}}}, "merge")
+    with pytest.raises(PlatformError, match="is no GPUd: it says"):
+        await ask(kube, node, gpud="states")
+
+
 async def test_a_gpud_that_is_not_there(kube: Kube, node: Ref) -> None:
     await kube.patch(node, {"metadata": {"annotations": {ANNOTATION: "http://127.0.0.1:9"}}}, "merge")
     with pytest.raises(PlatformError, match=r"GPUd at http://127.0.0.1:9/v1/states does not answer"):
