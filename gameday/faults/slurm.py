@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from gameday.experiment.model import Pick, PositiveDuration, Spec, Text
-from gameday.experiment.selector import Selector
-from gameday.experiment.values import picked
 from gameday.faults.base import Evidence, FaultPlan, PlanError
-from gameday.platform.objects import gpus
+from gameday.faults.slurm_targets import named, one_job, pick_nodes, victim
 from gameday.platform.world import Victim
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from gameday.ledger.ledger import StepLedger
     from gameday.ledger.operations import Operation
     from gameday.platform.slurm.client import Slurm as Client
-    from gameday.platform.slurm.model import Job, Node
+    from gameday.platform.slurm.model import Node
     from gameday.platform.world import World
 
 _STATES = {"drain": "DRAIN", "down": "DOWN"}
@@ -104,14 +100,14 @@ class Slurm:
 
     async def _plan_nodes(self, spec: SlurmSpec, client: Client, world: World) -> FaultPlan:
         pick: SlurmNodes = getattr(spec, spec.action)
-        nodes = await _pick_nodes(pick, client, world)
+        nodes = await pick_nodes(pick, client, world)
         wanted_out = spec.action != "resume"
         already = [n for n in nodes if n.out == wanted_out]
         state = f"{'out of' if wanted_out else 'in'} service"
         if len(already) == len(nodes):
-            raise PlanError(f"{_named(nodes)}: {state} in Slurm already, nothing would change")
+            raise PlanError(f"{named(nodes)}: {state} in Slurm already, nothing would change")
         await _check_able(client, "node")
-        victims = await asyncio.gather(*(_victim(n, world) for n in nodes))
+        victims = await asyncio.gather(*(victim(n, world) for n in nodes))
         return FaultPlan(
             spec,
             tuple(victims),
@@ -133,7 +129,7 @@ class Slurm:
         from gameday.ledger.slurm import slurm_ref
 
         assert spec.requeue is not None
-        job = await _one_job(client, spec.requeue)
+        job = await one_job(client, spec.requeue)
         if job.state != "RUNNING":
             raise PlanError(f"{job} is {job.state}: only a job that runs is requeued here")
         if not job.requeue:
@@ -235,58 +231,6 @@ def _needs(client: Client) -> tuple[str, ...]:
     return (f"list pods {space}", f"create pods/exec {space}") if space else ()
 
 
-async def _pick_nodes(pick: SlurmNodes, client: Client, world: World) -> list[Node]:
-    """The nodes that are meant, by name. Raises PlanError for one that is not there."""
-    found = {n.name: n for n in await client.nodes()}
-    if pick.names is not None:
-        names: Sequence[str] = pick.names
-    elif pick.partition is not None:
-        names = (await client.partition(pick.partition)).nodes
-    else:
-        assert pick.job is not None
-        job = await _one_job(client, pick.job)
-        if job.state != "RUNNING":
-            raise PlanError(f"{job} is {job.state}, so it has no nodes")
-        names = job.nodes
-    missing = sorted(set(names) - found.keys())
-    if missing:
-        raise PlanError(f"there is no Slurm node {', '.join(missing)}, only {_named(list(found.values()))}")
-    nodes = sorted((found[n] for n in set(names)), key=lambda n: n.name)
-    return sorted(world.sample(nodes, picked(pick.pick, len(nodes))), key=lambda n: n.name)
-
-
-async def _one_job(client: Client, wanted: int | str) -> Job:
-    """The job of that number, or the one of that name that has not ended. Raises PlanError."""
-    jobs = await client.jobs()
-    found = [j for j in jobs if str(j.number) == str(wanted)]
-    found = found or [j for j in jobs if j.name == wanted and not j.ended]
-    if not found:
-        gone = next((f": {j} is {j.state}" for j in jobs if j.name == wanted), "")
-        raise PlanError(f"Slurm has no job {wanted} that waits or runs{gone}")
-    if len(found) > 1:
-        numbers = ", ".join(str(j.number) for j in found)
-        raise PlanError(f"{len(found)} jobs are called {wanted} ({numbers}): name one by its number")
-    return found[0]
-
-
-async def _victim(node: Node, world: World) -> Victim:
-    """The Kubernetes node of that name, so that the blast radius counts it once; else Slurm's own."""
-    from gameday.faults.nodes import node_ref, node_victim
-    from gameday.ledger.slurm import slurm_ref
-
-    allowed = Selector.parse(world.node_selector)
-    found = await world.kube.find(node_ref(node.name))
-    if not allowed.matches(((found or {}).get("metadata") or {}).get("labels")):
-        where = (
-            "outside the target's nodes" if found else "not in Kubernetes, so not among the target's nodes"
-        )
-        raise PlanError(f"Slurm node {node.name}: {where} ({world.node_selector})")
-    if found is None:
-        return Victim(slurm_ref("Node", node.name), "node", node.name, node.gpus)
-    victim = node_victim(found)
-    return Victim(victim.ref, "node", node.name, gpus(found) or node.gpus)
-
-
 def _still(plan: FaultPlan) -> dict[str, Any]:
     """The nodes to change, by name: those of the plan without what vanished or is left as it is."""
     here = {v.node for v in plan.victims}
@@ -311,8 +255,3 @@ def _fact(node: Node, spec: SlurmSpec, state: str) -> str:
     if spec.action == "down" and state == "out":
         text += "; where ReturnToService=2, a node that answers comes back by itself"
     return text
-
-
-def _named(nodes: Sequence[Node]) -> str:
-    names = [n.name for n in nodes]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -43,6 +43,11 @@ async def test_both_ways_see_the_same(slurm: RealSlurm, rest: Slurm, scontrol: S
         assert (partition.state, set(partition.nodes)) == ("UP", set(NODES))
 
 
+async def test_a_unix_socket_will_do(slurm: RealSlurm, rest: Slurm) -> None:
+    nodes = await of(Via(url=f"unix://{slurm.socket}")).nodes()
+    assert {n.name for n in nodes} == {n.name for n in await rest.nodes()} == set(NODES)
+
+
 async def test_a_drain_and_back(slurm: RealSlurm, rest: Slurm, scontrol: Slurm) -> None:
     """By scontrol with every version; by slurmrestd with those that can."""
     for client in (rest, scontrol):

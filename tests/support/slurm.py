@@ -43,6 +43,11 @@ class RealSlurm:
     children: dict[str, Child] = field(default_factory=dict)
 
     @property
+    def socket(self) -> Path:
+        """Where slurmrestd listens too, in a folder that it may write to."""
+        return self.folder / "run" / "slurmrestd.sock"
+
+    @property
     def environment(self) -> dict[str, str]:
         """PATH finds the scontrol of this version first."""
         path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
@@ -98,7 +103,7 @@ class RealSlurm:
             "munged": ["--foreground", "--force", *_munge_files(self.folder)],
             "slurmctld": ["-D"],
             "slurmd": ["-D", "-N", node],
-            "slurmrestd": ["-a", "rest_auth/jwt", "-s", self._plugins(), self.url.removeprefix("http://")],
+            "slurmrestd": ["-a", "rest_auth/jwt", "-s", self._plugins(), self.url[7:], f"unix:{self.socket}"],
         }[name]
         user = NOBODY if name == "slurmrestd" else ""
         # slurmrestd takes a token with each request, if it has one itself; to the others one means another
@@ -174,6 +179,8 @@ def _write(running: RealSlurm) -> None:
     folder.chmod(0o755)  # slurmrestd runs as nobody, and reads the configuration
     for name in ("log", "state", "bin", *(f"spool-{n}" for n in NODES)):
         (folder / name).mkdir(parents=True)
+    running.socket.parent.mkdir()
+    running.socket.parent.chmod(0o777)
     for name, size in (("jwt.key", 32), ("munge.key", 128)):
         (folder / name).write_bytes(secrets.token_bytes(size))
         (folder / name).chmod(0o600)
