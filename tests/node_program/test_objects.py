@@ -8,6 +8,7 @@ import pytest
 
 from gameday.experiment.model import NodeProgram as Options
 from gameday.faults.base import PlanError
+from gameday.faults.eviction import Policy, decide
 from gameday.faults.on_node import OnNode, check_management, name_of, needs
 from gameday.ledger.node_pod import Settings, helpers, pod
 from gameday.ledger.node_program import NodeProgram
@@ -63,6 +64,14 @@ def test_the_pod_is_as_the_experiment_says() -> None:
     assert container["command"][-2:] == ["--mode", "check"]
     paths = {i["path"] for i in spec["volumes"][0]["configMap"]["items"]}
     assert {"task.json", "gameday/node/__main__.py", "gameday/node/program.py"} <= paths
+
+
+def test_a_drain_leaves_it_where_it_is() -> None:
+    """It has no controller: kubectl's rules alone would refuse to drain its node."""
+    made = pod(REF, TASK, "x", "gpu-0", SETTINGS, "run")
+    assert decide(made, Policy()).action == "stay"
+    made["metadata"]["labels"] = {}
+    assert decide(made, Policy()).action == "refuse"
 
 
 def test_a_record_is_enough_to_undo() -> None:
