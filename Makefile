@@ -28,7 +28,7 @@ test-cluster: venv prometheus chromium controlplane ## the same behaviours on a 
 
 test-node: venv prometheus controlplane node ## faults on a real node: kubelet, containerd and runc (as root)
 	@$(BIN)/python -m tests.controlplane.nvidia
-	$(PYTEST) tests/real_node --numprocesses $(NODES) --dist worksteal --platform node
+	$(PYTEST) tests/real_node --numprocesses $(NODES) --dist loadfile --platform node
 
 check: venv ## the developer's loop: lint, types, imports, fast tests
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target lint types imports fast-tests

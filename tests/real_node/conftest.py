@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from gameday.platform.kube import Kube
+from tests.real_node import links
 from tests.support import snapshot
 from tests.support.node import RealNode
 from tests.support.platforms import Platform
@@ -71,3 +72,24 @@ async def _ours(kube: Kube) -> list[str]:
     kinds += [await kube.resource("rbac.authorization.k8s.io/v1", kind) for kind in ("Role", "RoleBinding")]
     mine = "app.kubernetes.io/name=gameday-node"
     return [obj["metadata"]["name"] for kind in kinds for obj in await kube.list(kind, SPACE, labels=mine)]
+
+
+@pytest.fixture(scope="session")
+def pairs(node: RealNode) -> Iterator[None]:
+    with links.pairs(node):
+        yield
+
+
+@pytest.fixture(params=links.LINKS)
+def link(request: pytest.FixtureRequest, node: RealNode, pairs: None) -> Iterator[str]:
+    """A link with an address and a route through it, which the kernel forgets when it goes down."""
+    name: str = request.param
+    node.ip(f"address add 192.0.2.1/24 dev {name}")
+    node.ip(f"-6 address add 2001:db8::1/64 dev {name} nodad")
+    node.ip(f"route add {links.ROUTE} via 192.0.2.2 dev {name}")
+    before = links.state(node, name)
+    try:
+        yield name
+        assert links.state(node, name) == before
+    finally:
+        node.ip(f"address flush dev {name}")

@@ -155,20 +155,6 @@ async def test_an_xid_takes_one_gpu_away_until_the_plugin_restarts(
     await _allocatable(kube, node, GPUS)
 
 
-@pytest.mark.parametrize("plugin", [OPERATOR], indirect=True)
-async def test_an_xid_is_in_the_kernel_log_as_the_driver_writes_it(
-    node: RealNode, plugin: str, gameday: Program, tmp_path: Path
-) -> None:
-    before = node.run("dmesg").count("NVRM: Xid")
-    xid = {"error": "fell off the bus", "gpus": [3], "via": "kernelLog"}
-    step = {"gpu": {"nodes": {"names": [node.name]}, "xid": xid}, "for": "1s"}
-    ended = gameday.run(write(tmp_path, node, step))
-    assert ended.code == 0, ended.output
-    lines = [line for line in node.run("dmesg").splitlines() if "NVRM: Xid" in line]
-    assert len(lines) == before + 1
-    assert "NVRM: Xid (PCI:0000:03:00): 79, " in lines[-1]
-
-
 async def _xid(kube: Kube, node: RealNode, event: str, *, says: str) -> None:
     """An event of the driver, and what the plugin makes of it."""
     node.run("sh", "-c", f"cd /run/nvidia/simulated && echo {event} > new && mv new events")
