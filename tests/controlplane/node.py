@@ -30,13 +30,7 @@ from tests.support.children import Child, ChildFailed
 NAME = "node-1"
 READY_WITHIN = 60.0
 CNI_PLUGINS = Path("/usr/lib/cni")
-NEEDS = {
-    "containerd": "containerd",
-    "runc": "runc",
-    "ip": "iproute2",
-    "nsenter": "util-linux",
-    "iptables": "iptables",
-}
+NEEDS = {"containerd": "containerd", "runc": "runc", "ip": "iproute2", "nsenter": "util-linux"}
 
 
 class Node:
