@@ -67,10 +67,13 @@ class RealSlurm:
         return ended.stdout
 
     def inside(self, user: str = "") -> list[str]:
-        """What to put before a program's name: nothing, or the way into the root of this version."""
-        if self.root is None:
-            return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
-        return [str(self.folder / "bin" / "inside"), *([f"--userspec={user}:{user}"] if user else [])]
+        """What to put before a program's name: the way into the root of this version, and to another user.
+
+        A process that changes its user no longer dies with its parent, unless that is said again.
+        """
+        way = [str(self.folder / "bin" / "inside")] if self.root else []
+        other = ["setpriv", "--pdeathsig=KILL", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        return [*way, *(other if user else [])]
 
     def node(self, name: str) -> str:
         """A node's state and reason, as `scontrol show node -o` says them."""
@@ -227,8 +230,7 @@ def _enter_scripts(running: RealSlurm) -> None:
     )
     inside.write_text(
         "#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
-        'user=; case "$1" in --userspec=*) user=$1; shift;; esac\n'
-        f'exec unshare --mount sh -c \'{mounts} && exec chroot "$@"\' sh $user {root} "$@"\n'
+        f'exec unshare --mount sh -c \'{mounts} && exec chroot "$@"\' sh {root} "$@"\n'
     )
     scontrol = folder / "bin" / "scontrol"
     scontrol.write_text(f'#!/bin/sh\nexec {inside} scontrol "$@"\n')
