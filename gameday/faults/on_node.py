@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
-from gameday.events import Progress, Warn
 from gameday.faults.base import Evidence, FaultError, FaultPlan, PlanError
 from gameday.ledger.node_pod import Settings
 from gameday.ledger.node_program import NodeProgram
@@ -144,6 +143,8 @@ class NodeProgramFault(ABC):
 
     def _warn(self, program: NodeProgram, world: World) -> None:
         """Say, once, that the fault was over before the run ended it."""
+        from gameday.events import Warn
+
         if program.alone and program.node not in self._warned:
             self._warned = self._warned | {program.node}
             text = f"the program on {program.node} did not keep it in force to the end{program.alone}"
@@ -163,6 +164,8 @@ class NodeProgramFault(ABC):
 
     async def _until_said(self, program: NodeProgram, world: World, event: str) -> Report:
         """Its report, once it said that or ended. Raises FaultError when it can't start."""
+        from gameday.events import Progress
+
         loop = asyncio.get_running_loop()
         deadline = loop.time() + START_WITHIN
         telling, told = loop.time() + TELL_AFTER, ""

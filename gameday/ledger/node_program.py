@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from gameday.ledger.node_pod import CONTAINER, GRACE, Settings, helpers, pod
 from gameday.ledger.node_report import Report, last_words, lines_of, started, state_of, waiting_for, words_of
 from gameday.ledger.operations import RUN_LABEL, Create, Undone
-from gameday.node.deadman import TOLD
-from gameday.node.task import Task
+from gameday.node.task import TOLD, Task
 from gameday.platform.errors import ApiError, Unreachable
 from gameday.platform.following import follow
 from gameday.platform.objects import Object, Ref, condition, is_finished, is_ready

@@ -18,21 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gameday.node.task import Task
+from gameday.node.task import DELETING, POD_GONE, Task
 
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 ASK_EVERY = 1.0
 ANSWER_WITHIN = 4.0
-
-
-TERMINATED = "stopped by SIGTERM"
-DELETING = "the program's pod is being deleted"
-POD_GONE = "the program's pod is gone from the API"
-TOLD = (
-    TERMINATED,
-    DELETING,
-    POD_GONE,
-)  # somebody wanted it to stop
 
 
 class Gone(Exception):

@@ -7,6 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 PATIENCE = 15.0
+# Why a program ended though its time was not up, when somebody wanted it to.
+TERMINATED = "stopped by SIGTERM"
+DELETING = "the program's pod is being deleted"
+POD_GONE = "the program's pod is gone from the API"
+TOLD = (TERMINATED, DELETING, POD_GONE)
 
 
 @dataclass(frozen=True)

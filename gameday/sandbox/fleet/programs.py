@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from gameday.node.__main__ import message
-from gameday.node.deadman import TERMINATED, Api, DeadMan
+from gameday.node.deadman import Api, DeadMan
 from gameday.node.program import Program
-from gameday.node.task import Task
+from gameday.node.task import TERMINATED, Task
 from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_finished
