@@ -52,7 +52,7 @@ def test_a_second_ctrl_c_is_answered_and_changes_nothing(
 
 def test_abort_from_another_terminal(gameday: Program, tmp_path: Path, world_unchanged: Snapshot) -> None:
     with gameday.started(write(tmp_path, method=BOTH)) as run:
-        run.fault_is("in")
+        run.until(lambda e: e["type"] == "change" and "job-queue" in e["object"], "a change written down")
         listed = gameday("status")
         assert run.folder.name in listed.output
         assert "Deployment platform/job-queue-controller" in listed.output

@@ -99,13 +99,22 @@ class Program:
         try:
             yield running
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            _end(process)
 
     def newest(self) -> Path | None:
         folders = sorted(self.reports.glob("*/events.jsonl"), key=lambda p: p.stat().st_mtime)
         return folders[-1].parent if folders else None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """A test that failed in the middle leaves a run; put back, it stands in nobody's way."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @dataclass
