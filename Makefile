@@ -11,8 +11,8 @@ NODES ?= 3
 ALL_PYTHON := gameday tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster test-node check lint types imports fast-tests bench controlplane node prometheus \
-	chromium constraints venv clean
+.PHONY: help demo test test-cluster test-node test-slurm check lint types imports fast-tests bench controlplane node \
+	slurm prometheus chromium constraints venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,11 +20,14 @@ help: ## this list
 demo: venv prometheus ## run the first experiment in the sandbox, with the live view
 	$(BIN)/gameday run experiments/drain-gpu-nodes.yaml --sandbox --yes
 
-test: venv prometheus chromium slurm ## the whole suite against the sandbox
-	$(PYTEST) --numprocesses $(WORKERS) --dist worksteal
+test: venv prometheus chromium ## the whole suite against the sandbox
+	$(PYTEST) --ignore tests/slurm --numprocesses $(WORKERS) --dist worksteal
 
 test-cluster: venv prometheus chromium controlplane ## the same behaviours on a real Kubernetes control plane
-	$(PYTEST) --numprocesses $(CLUSTERS) --dist worksteal --platform cluster
+	$(PYTEST) --ignore tests/slurm --numprocesses $(CLUSTERS) --dist worksteal --platform cluster -m "not fast"
+
+test-slurm: venv slurm ## faults on real Slurms: Debian's own, and a newer one beside it (as root)
+	$(PYTEST) tests/slurm
 
 test-node: venv prometheus controlplane node ## faults on a real node: kubelet, containerd and runc (as root)
 	@$(BIN)/python -m tests.controlplane.nvidia
@@ -63,7 +66,7 @@ node:
 	@.ci/ensure libc6-dev "the same driver" --run test -e /usr/include/stdlib.h
 	@.ci/ensure python3 "the real node's container image" --run dpkg-query --listfiles python3-minimal
 
-slurm: venv ## what the tests on a real Slurm need: Debian's own, and a newer one beside it (as root)
+slurm: venv
 	@.ci/ensure slurmctld "a real Slurm's controller" slurmctld
 	@.ci/ensure slurmd "its nodes" slurmd
 	@.ci/ensure slurmrestd "its REST API" slurmrestd
