@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -14,7 +15,20 @@ from tests.support.polling import eventually
 
 @pytest.fixture(scope="session")
 async def namespace(kube: Kube) -> AsyncIterator[str]:
-    """An empty namespace that pods are admitted to."""
+    """A namespace that pods are admitted to, shared by the tests."""
+    async with _new_namespace(kube) as name:
+        yield name
+
+
+@pytest.fixture
+async def empty_namespace(kube: Kube) -> AsyncIterator[str]:
+    """A namespace that nobody else uses."""
+    async with _new_namespace(kube) as name:
+        yield name
+
+
+@asynccontextmanager
+async def _new_namespace(kube: Kube) -> AsyncIterator[str]:
     name = unique("contract")
     ref = Ref.of(await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
     await eventually(lambda: kube.find(Ref("v1", "ServiceAccount", "default", name)))

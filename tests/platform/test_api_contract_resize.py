@@ -128,21 +128,21 @@ async def test_nothing_else_changes_through_it_nor_this_without_it(kube: Kube, r
     assert (await refusal(kube.patch(running, body, "strategic"))).status == 422
 
 
-async def test_a_quota_counts_and_refuses(kube: Kube, namespace: str) -> None:
+async def test_a_quota_counts_and_refuses(kube: Kube, empty_namespace: str) -> None:
     quota = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
-        "metadata": {"name": "small", "namespace": namespace},
+        "metadata": {"name": "small", "namespace": empty_namespace},
         "spec": {"hard": {"pods": "1", "requests.cpu": "1500m"}},
     }
     ref = Ref.of(await kube.create(quota))
     made = []
     try:
         await eventually(lambda: kube.get(ref), lambda q: "used" in (q.get("status") or {}))
-        made.append(Ref.of(await kube.create(pod(namespace, containers=[_container()]))))
+        made.append(Ref.of(await kube.create(pod(empty_namespace, containers=[_container()]))))
         used = {"pods": "1", "requests.cpu": "1"}
         await eventually(lambda: kube.get(ref), lambda q: q["status"]["used"] == used)
-        refused = await refusal(kube.create(pod(namespace, containers=[_container()])))
+        refused = await refusal(kube.create(pod(empty_namespace, containers=[_container()])))
         assert (refused.status, refused.reason) == (403, "Forbidden")
         assert refused.message.endswith(
             "exceeded quota: small, requested: pods=1,requests.cpu=1, used: pods=1,requests.cpu=1, "
@@ -150,7 +150,7 @@ async def test_a_quota_counts_and_refuses(kube: Kube, namespace: str) -> None:
         )
         await kube.patch(ref, {"spec": {"hard": {"pods": "2", "requests.cpu": "2"}}}, "merge")
         await eventually(lambda: kube.get(ref), lambda q: q["status"]["hard"]["pods"] == "2")
-        made.append(Ref.of(await kube.create(pod(namespace, containers=[_container()]))))
+        made.append(Ref.of(await kube.create(pod(empty_namespace, containers=[_container()]))))
     finally:
         for each in (*made, ref):
             await kube.delete(each, grace=0)
