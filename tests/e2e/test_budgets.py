@@ -25,7 +25,8 @@ async def test_a_blocked_drain_names_the_pod_and_its_budget(
 ) -> None:
     pod = (await kube.list(PODS, "platform", labels="app=job-queue-controller"))[0]
     drain = {"nodes": {"names": [pod["spec"]["nodeName"]]}, "deleteEmptyDirData": True, "timeout": "4s"}
-    target = {"context": "gameday-.*", "namespaces": ["platform", "training", "inference"]}
+    everywhere = ["platform", "training", "inference", "gateway", "slurm"]
+    target = {"context": "gameday-.*", "namespaces": everywhere}
     file = write(tmp_path, method=[{"drain": drain, "for": "1s"}], target=target)
     await kube.create(BUDGET)
     try:

@@ -78,13 +78,7 @@ async def test_pods_that_hold_gpus_and_pods_that_wait_for_them(kube: Kube, node:
     namespace = await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
     container = {"name": "c", "image": "example.com/c:1", "resources": {"limits": {"nvidia.com/gpu": "2"}}}
     spec = {"containers": [container], "nodeSelector": {"nowhere": "true"}}
-    if await kube.find(Ref("v1", "ServiceAccount", "default", space)) is None:
-        account = {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": "default", "namespace": space},
-        }
-        await kube.create(account)
+    await eventually(lambda: kube.find(Ref("v1", "ServiceAccount", "default", space)))
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "waits", "namespace": space}, "spec": spec}
     await kube.create(pod)
     asked = (space, "inference")
