@@ -12,9 +12,9 @@ from gameday.faults.gpu import xids
 from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref, condition, gpus, is_finished
 from gameday.sandbox.cache import Cache
-from gameday.sandbox.facts import annotations_of, deleting, new_condition, now, with_conditions
+from gameday.sandbox.facts import annotations_of, deleting, new_condition
 from gameday.sandbox.fleet.gpus import Gpus
-from gameday.sandbox.fleet.nodes import is_simulated
+from gameday.sandbox.fleet.nodes import is_simulated, tell
 from gameday.sandbox.recorder import Recorder
 from gameday.sandbox.work import Work
 
@@ -75,8 +75,7 @@ class GpuHealth:
             return
         told = ", ".join(f"GPU {g}: {xids.xid(x)}" for g, x in broken.items())
         entry = healthy(node) if not broken else new_condition(node, CONDITION, True, "XIDErrorsFound", told)
-        body = {"status": {"conditions": with_conditions(node, [entry | {"lastHeartbeatTime": now()}])}}
-        self._cache.put(await self._cache.kube.patch(Ref.of(node), body, "merge", subresource="status"))
+        await tell(self._cache, node, entry)
         if broken:
             self._recorder.event(node, "xid-monitor", "XIDErrorsFound", told, warning=True)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from gameday.platform.errors import ApiError, PlatformError
 from gameday.platform.objects import Object, Ref, condition
 from gameday.sandbox.cache import Cache
-from gameday.sandbox.facts import labels_of, new_condition, now, with_conditions
+from gameday.sandbox.facts import labels_of, new_condition, now
 from gameday.sandbox.recorder import Recorder
 
 log = logging.getLogger("gameday.sandbox")
@@ -126,6 +126,13 @@ def _node(name: str, number: int, gpus: int, port: int = 10250) -> Object:
     }
 
 
+async def tell(cache: Cache, node: Object, *conditions: Object) -> None:
+    """Write these conditions of a node and no others: several detectors have a say on each."""
+    entries = [c | {"lastHeartbeatTime": now()} for c in conditions]
+    body = {"status": {"conditions": entries}}
+    cache.put(await cache.kube.patch(Ref.of(node), body, "strategic", subresource="status"))
+
+
 def _lease(name: str, heartbeat: float) -> Object:
     return {
         "apiVersion": "coordination.k8s.io/v1",
@@ -203,11 +210,6 @@ class Heartbeats:
             log.debug("no sign of life from %s: %s", name, error)
 
     async def _revive(self, node: Object) -> None:
-        entries = [
-            new_condition(node, k, s, r, m) | {"lastHeartbeatTime": now()}
-            for k, (s, r, m) in _HEALTHY.items()
-        ]
-        body = {"status": {"conditions": with_conditions(node, entries)}}
-        self._cache.put(await self._cache.kube.patch(Ref.of(node), body, "merge", subresource="status"))
+        await tell(self._cache, node, *(new_condition(node, k, s, r, m) for k, (s, r, m) in _HEALTHY.items()))
         name = node["metadata"]["name"]
         self._recorder.event(node, "kubelet", "NodeReady", f"Node {name} status is now: NodeReady")

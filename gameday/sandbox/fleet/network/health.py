@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from gameday.platform.objects import Object, Ref, condition, gpus
+from gameday.platform.objects import Object, condition, gpus
 from gameday.sandbox.cache import Cache
-from gameday.sandbox.facts import new_condition, now
+from gameday.sandbox.facts import new_condition
 from gameday.sandbox.fleet.network.hardware import Network, Networks
-from gameday.sandbox.fleet.nodes import is_simulated
+from gameday.sandbox.fleet.nodes import is_simulated, tell
 from gameday.sandbox.recorder import Recorder
 from gameday.sandbox.work import Work
 
@@ -42,9 +42,7 @@ class FabricHealth:
         entry = (
             new_condition(node, CONDITION, True, "RDMAPortsDown", ", ".join(down)) if down else _healthy(node)
         )
-        body = {"status": {"conditions": [entry | {"lastHeartbeatTime": now()}]}}
-        patched = await self._cache.kube.patch(Ref.of(node), body, "strategic", subresource="status")
-        self._cache.put(patched)
+        await tell(self._cache, node, entry)
         self._recorder.event(node, "fabric-monitor", entry["reason"], entry["message"], warning=bool(down))
         return None
 
