@@ -24,6 +24,7 @@ _KNOWN = {
     (r.api_version, r.kind): r for r in (NODES, PODS, NAMESPACES, CONFIG_MAPS, EVENTS, LEASES, BUDGETS, CRDS)
 }
 _RETRIED = frozenset({500, 502, 503, 504})  # on reads: the server is starting, stopping or overloaded
+LOG_PATIENCE = 0.5  # seconds that a log is asked for again
 PATCH_TYPES = {
     "json": "application/json-patch+json",
     "merge": "application/merge-patch+json",
@@ -118,13 +119,14 @@ class Kube:
         body: Any = None,
         content_type: str = "application/json",
         timeout: float = 30.0,
+        patience: float | None = None,
     ) -> bytes:
         """One request, answered with the raw body.
 
-        Reads are tried again for `patience` seconds while the server is away; a connection that was
-        refused is tried again for every verb, since nothing was sent.
+        Reads are tried again for `patience` seconds (by default the client's) while the server is away; a
+        connection that was refused is tried again for every verb, since nothing was sent.
         """
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + (self.patience if patience is None else patience)
         delay = 0.1
         while True:
             try:
@@ -352,12 +354,16 @@ class Kube:
     ) -> str:
         """The last lines of a container's log, at most `limit` bytes.
 
-        The API server waits long for a node whose network is gone: `timeout`, in seconds, need not.
+        The API server waits long for a node whose network is gone: `timeout`, in seconds, need not. What
+        it says of a node that it can't reach (500) looks like a failure of its own, and is hardly worth
+        waiting for: one log of many is missing.
         """
         query = {"container": container, "tailLines": lines, "limitBytes": limit}
         path = await self._path(ref, "log")
         what = f"log of {ref}"
-        raw = await self.request("GET", path, verb="get", what=what, query=query, timeout=timeout)
+        raw = await self.request(
+            "GET", path, verb="get", what=what, query=query, timeout=timeout, patience=LOG_PATIENCE
+        )
         return raw.decode(errors="replace")
 
     async def exec(self, ref: Ref, container: str, command: Sequence[str], timeout: float = 30.0) -> Exec:

@@ -11,11 +11,12 @@ import pytest
 from gameday.platform.errors import ApiError, Unreachable
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_ready
-from gameday.platform.resources import PODS
+from gameday.platform.resources import NODES, PODS
 from tests.platform.arrange import pod
 from tests.support.platforms import Platform
 from tests.support.polling import eventually, until
 
+MACHINE = "cluster.x-k8s.io/machine"
 SLURM = "app.kubernetes.io/component=controller"
 
 
@@ -108,6 +109,22 @@ async def test_the_log_of_a_container(kube: Kube, controller: Ref) -> None:
     assert whole.endswith("\n")
     assert await kube.logs(controller, "slurmctld", limit=5) == whole[:5]
     assert await kube.logs(controller, "slurmctld", lines=0) == ""
+
+
+async def test_the_log_on_a_node_that_joined_later(kube: Kube) -> None:
+    """Of the nodes that a MachineSet made, which are not there when the platform is set up."""
+
+    async def joined() -> list[Object]:
+        nodes = await kube.list(NODES)
+        return [n for n in nodes if MACHINE in (n["metadata"].get("annotations") or {}) and is_ready(n)]
+
+    node = (await eventually(joined))[0]["metadata"]["name"]
+    ref = Ref.of(await kube.create(pod("default", node=node)))
+    try:
+        await eventually(lambda: kube.find(ref), lambda found: bool(found and is_ready(found)))
+        assert "sandbox keeps no logs" in await kube.logs(ref, "main")
+    finally:
+        await kube.delete(ref, grace=0)
 
 
 async def test_an_api_server_that_is_not_there(tmp_path: Path, platform: Platform, controller: Ref) -> None:

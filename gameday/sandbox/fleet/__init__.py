@@ -135,7 +135,8 @@ class Fleet:
             group.create_task(self.slurm.run())
             if self.options.workloads:
                 group.create_task(MachineSets(self.cache, self.recorder).run())
-                group.create_task(Machines(self.cache, self.recorder, self.options.heartbeat).run())
+                heartbeat, port = self.options.heartbeat, self.kubelet_api.port
+                group.create_task(Machines(self.cache, self.recorder, heartbeat, port).run())
             group.create_task(Applications(self.cache, self.recorder).run())
             group.create_task(Rollouts(self.cache, self.recorder).run())
             group.create_task(GpuOperator(self.cache, self.gpus).run())

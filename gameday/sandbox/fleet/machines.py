@@ -57,9 +57,9 @@ class Machines(Controller):
     kind = "Machine"
     component = "machine-controller"
 
-    def __init__(self, cache: Cache, recorder: Recorder, heartbeat: float) -> None:
+    def __init__(self, cache: Cache, recorder: Recorder, heartbeat: float, kubelet_port: int) -> None:
         super().__init__(cache, recorder)
-        self._heartbeat = heartbeat
+        self._heartbeat, self._port = heartbeat, kubelet_port
         cache.listen("Node", self._node_changed)
 
     def _node_changed(self, new: Object | None, old: Object | None) -> None:
@@ -80,7 +80,8 @@ class Machines(Controller):
             if left > 0:
                 await self._tell(machine, "Provisioning", False, "NodeDoesNotExist")
                 return left
-            made, lease = extra_node(key[1], _labels(machine), _annotations(machine), self._heartbeat)
+            labels, annotations = _labels(machine), _annotations(machine)
+            made, lease = extra_node(key[1], labels, annotations, self._heartbeat, self._port)
             await self.kube.create(lease)
             node = await self.kube.create(made)
             self.cache.put(node)

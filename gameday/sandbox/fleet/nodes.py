@@ -28,7 +28,7 @@ _HEALTHY = {
 }
 
 
-def node_objects(gpu_nodes: int, cpu_nodes: int, heartbeat: float, port: int = 10250) -> list[Object]:
+def node_objects(gpu_nodes: int, cpu_nodes: int, heartbeat: float, port: int) -> list[Object]:
     """The Node objects and their first Leases; their kubelets are served on `port` of this machine."""
     nodes = [_node(f"gpu-{i}", i, GPUS, port) for i in range(gpu_nodes)]
     nodes += [_node(f"cpu-{i}", gpu_nodes + i, 0, port) for i in range(cpu_nodes)]
@@ -36,10 +36,10 @@ def node_objects(gpu_nodes: int, cpu_nodes: int, heartbeat: float, port: int = 1
 
 
 def extra_node(
-    name: str, labels: dict[str, str], annotations: dict[str, str], heartbeat: float
+    name: str, labels: dict[str, str], annotations: dict[str, str], heartbeat: float, port: int
 ) -> tuple[Object, Object]:
-    """A node without GPUs that joins later, and its first Lease."""
-    node = _node(name, len(name), gpus=0)
+    """A node without GPUs that joins later, and its first Lease; its kubelet is served on `port`."""
+    node = _node(name, len(name), 0, port)
     node["metadata"]["labels"] |= labels
     node["metadata"]["annotations"] = annotations
     return node, _lease(name, heartbeat)
@@ -58,7 +58,7 @@ def address_of(node: str) -> str:
     return f"198.18.{number // 250 % 256}.{number % 250 + 1}"
 
 
-def _node(name: str, number: int, gpus: int, port: int = 10250) -> Object:
+def _node(name: str, number: int, gpus: int, port: int) -> Object:
     zone = ZONES[number % len(ZONES)]
     labels = {
         MARK: "true",
