@@ -16,6 +16,7 @@ from pydantic_core import from_json
 from gameday.platform.errors import ApiError, ConfigError, Unreachable
 from gameday.platform.exec import Exec, run_in_container
 from gameday.platform.objects import Object, Ref, Resource
+from gameday.platform.on_demand import import_on_demand
 from gameday.platform.resources import BUDGETS, CONFIG_MAPS, CRDS, EVENTS, LEASES, NAMESPACES, NODES, PODS
 
 PAGE = 500  # objects asked for at once; kubectl's chunk size
@@ -51,6 +52,7 @@ class Kube:
 
         Nothing is sent yet. Raises ConfigError when there is no usable configuration.
         """
+        import_on_demand("kubernetes")
         from kubernetes.aio.client import ApiClient, Configuration
         from kubernetes.aio.config import (
             ConfigException,

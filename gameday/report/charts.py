@@ -1,24 +1,18 @@
-"""One chart specification (Vega-Lite, by Altair) for every curve: interactive in the page, PNG for Slack.
-
-Time is drawn since the start of the run, as milliseconds of a UTC axis, so that ticks fall on whole
-minutes. Everything that differs from chart to chart is data or a parameter, so that a page holds the
-specification once.
-"""
+"""What is drawn of each query: the same data for the page's interactive charts and Slack's PNG."""
 
 from __future__ import annotations
 
 import copy
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gameday.report import wording
+from gameday.report import chart_spec, wording
+from gameday.report.chart_spec import COLOURED
 from gameday.report.curves import spread, thin
 from gameday.report.model import Hypothesis, Query, Retrospective, Series
 
-COLOURED = 6  # series drawn in colour, those that move most; the rest is grey
 DRAWN = 60  # series drawn at all
 POINTS = 600  # points of one series on the page
 ALL_POINTS = 240_000  # points of all series on the page
@@ -197,7 +191,7 @@ def png(retro: Retrospective) -> bytes:
     import vl_convert
 
     drawn = chart(retro, query)
-    spec = copy.deepcopy(specification())
+    spec = copy.deepcopy(chart_spec.specification())
     for param in spec["params"]:
         param["value"] = drawn.params[param["name"]]
     spec["datasets"] = {**drawn.data, "samples": rows(drawn.lines)}
@@ -220,7 +214,7 @@ def png(retro: Retrospective) -> bytes:
             "offset": 12,
         },
     }
-    return bytes(vl_convert.vegalite_to_png(_painted(spec), vl_version=vega_lite_version(), scale=2))
+    return bytes(vl_convert.vegalite_to_png(_painted(spec), vl_version=chart_spec.VEGA_LITE, scale=2))
 
 
 def _painted(value: Any) -> Any:
@@ -232,86 +226,3 @@ def _painted(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("var("):
         return LIGHT[value[4:-1]]
     return value
-
-
-def vega_lite_version() -> str:
-    """The Vega-Lite that Altair writes for, as vl-convert names it: `6.4`."""
-    import altair
-
-    return str(altair.SCHEMA_VERSION).lstrip("v").rsplit(".", 1)[0]
-
-
-@functools.cache
-def specification() -> dict[str, Any]:
-    """The chart: faults shaded, gaps grey, alerts and bounds ruled, curves on top; its data is named."""
-    import altair as alt
-
-    time = alt.Scale(type="utc", domainMin=alt.expr("x0"), domainMax=alt.expr("x1"), nice=False)
-    clock = alt.Axis(labelExpr=_CLOCK, grid=False, tickCount=alt.expr("width / 75"), labelFlush=False)
-    value = alt.Scale(domainMin=alt.expr("y0"), domainMax=alt.expr("y1"), zero=False, nice=False)
-    figures = alt.Axis(labelExpr="format(datum.value * factor, ',.3~r') + suffix", tickCount=5, minExtent=64)
-    x, end, moment = (alt.X(f"{name}:T", title=None, scale=time, axis=clock) for name in ("x", "x2", "t"))
-    y, ruled = (alt.Y(f"{name}:Q", title=None, scale=value, axis=figures) for name in ("v", "y"))
-    top, stagger = alt.value(0), alt.expr("-3 - 13 * datum.row")
-    colours = alt.Scale(domain=list(range(COLOURED + 1)), range=_COLOURS)
-    band = alt.Chart(alt.NamedData("windows"))
-    layers = [
-        band.mark_rect(color="var(--fault)", opacity=0.1, clip=True).encode(x=x, x2="x2:T"),
-        band.mark_rule(color="var(--fault)", opacity=0.5, clip=True).encode(x=x),
-        band.mark_text(
-            color="var(--fault)",
-            align="left",
-            baseline="bottom",
-            dy=-4,
-            limit=alt.expr("max(24, scale('x', datum.until) - scale('x', datum.x) - 8)"),
-            x=alt.expr("clamp(scale('x', datum.x), 0, width)"),
-            opacity=alt.expr("datum.x2 < x0 || datum.x > x1 ? 0 : 1"),
-        ).encode(y=top, text="label:N"),
-        alt.Chart(alt.NamedData("gaps")).mark_rect(color="var(--muted)", opacity=0.16, clip=True)
-        .encode(x=x, x2="x2:T"),
-        alt.Chart(alt.NamedData("alerts")).mark_rule(color="var(--alert)", strokeDash=[2, 3], clip=True)
-        .encode(x=x),
-        alt.Chart(alt.NamedData("alerts"))
-        .mark_text(color="var(--alert)", align="left", baseline="bottom", dx=4, dy=stagger)
-        .encode(x=x, y=alt.value(alt.expr("height")), text="label:N"),
-        alt.Chart(alt.NamedData("bounds")).mark_rule(color="var(--bound)", strokeWidth=1.5, clip=True)
-        .encode(x=x, x2="x2:T", y=ruled),
-        alt.Chart(alt.NamedData("bounds"))
-        .mark_text(color="var(--bound)", align="right", baseline="bottom", dx=-4, dy=-2, clip=True)
-        .encode(x=end, y=ruled, text="label:N"),
-        alt.Chart(alt.NamedData("samples")).mark_line(strokeWidth=1.6, clip=True, interpolate="linear")
-        .encode(
-            x=moment,
-            y=y,
-            detail="s:N",
-            color=alt.Color("c:O", legend=None, scale=colours),
-        ),
-    ]  # fmt: skip
-    params = [alt.param(name=name, value=0) for name in ("x0", "x1", "y0", "y1", "factor")]
-    layered = alt.layer(*layers).add_params(*params, alt.param(name="suffix", value=""))
-    spec: dict[str, Any] = layered.properties(width="container", height=200).configure(**_CONFIG).to_dict()
-    spec.pop("datasets", None)
-    return spec
-
-
-_COLOURS = [f"var(--c{i})" for i in range(COLOURED)] + ["var(--rest)"]
-_CLOCK = (
-    "(datum.value < 0 ? '−' : '') + (abs(datum.value) >= 3600000 ? floor(abs(datum.value) / 3600000) + ':' "
-    "+ utcFormat(abs(datum.value), '%M:%S') : utcFormat(abs(datum.value), '%-M:%S'))"
-)
-_FONT = "Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
-_CONFIG: dict[str, Any] = {
-    "background": "transparent",
-    "font": _FONT,
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": "var(--muted)",
-        "gridColor": "var(--line)",
-        "domainColor": "var(--line)",
-        "tickColor": "var(--line)",
-        "labelFontSize": 11,
-    },
-    "axisY": {"domain": False, "ticks": False, "labelPadding": 8},
-    "text": {"fontSize": 10.5},
-    "title": {"color": "var(--ink)", "fontSize": 14, "fontWeight": 600, "subtitleFontSize": 12},
-}

@@ -21,7 +21,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from gameday.report import charts, wording
+from gameday.report import chart_spec, charts, wording
 from gameday.report.model import Moment, Retrospective, Span, Touched, Track
 from gameday.report.timeline import shortened
 
@@ -93,7 +93,7 @@ def script_json(value: Any) -> Markup:
 def _chart_data(retro: Retrospective, drawn: Iterable[charts.Chart]) -> dict[str, Any]:
     """What the script needs: the specification once, and for each chart its data in columns."""
     return {
-        "spec": charts.specification(),
+        "spec": chart_spec.specification(),
         "start": retro.run.started,
         "charts": [
             {
@@ -254,15 +254,16 @@ def library() -> str:
 
     Bundling takes seconds, so the result is kept in the user's cache, by version.
     """
-    import vl_convert
-
-    version = charts.vega_lite_version()
-    name = f"vega-lite-{version}-{metadata.version('vl-convert-python')}.js"
+    name = f"vega-lite-{chart_spec.VEGA_LITE}-{metadata.version('vl-convert-python')}.js"
     kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gameday" / name
     try:
         return kept.read_text(encoding="utf-8")
     except OSError:
-        bundle = str(vl_convert.javascript_bundle(_EXPORTS, version)).replace("</script", "<\\/script")
+        import vl_convert
+
+        bundle = str(vl_convert.javascript_bundle(_EXPORTS, chart_spec.VEGA_LITE)).replace(
+            "</script", "<\\/script"
+        )
         _keep(kept, bundle)
         return bundle
 

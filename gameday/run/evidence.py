@@ -211,7 +211,7 @@ def _readable(text: str) -> str:
     return "".join(f"{line[:LINE_LENGTH].rstrip()}\n" for line in lines)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """Shows texts of several lines as such."""
 
 

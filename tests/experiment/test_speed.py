@@ -12,7 +12,7 @@ import pytest
 from tests.experiment.support import Write
 
 pytestmark = pytest.mark.fast
-HEAVY = ("aiohttp", "kubernetes", "jinja2", "chaoslib", "requests", "altair", "asyncio", "rich")
+HEAVY = ("aiohttp", "kubernetes", "jinja2", "chaoslib", "requests", "vl_convert", "asyncio", "rich")
 
 
 def test_loading_imports_nothing_heavy(write: Write, acme: Path) -> None:
