@@ -133,9 +133,7 @@ async def test_killed_in_a_rollback_and_recovered(
             await asyncio.to_thread(running.fault_is, "in")
         else:
             await asyncio.to_thread(changed, running, "argocd-rollback", moment.split()[1])
-        running.signal(signal.SIGKILL)
-        running.process.wait()
-        name = running.folder.name
+        name = running.kill()
     ended = await asyncio.to_thread(gameday, "recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
     assert gitops.revisions(await kube.get(settings))[-1] == NEWEST

@@ -88,9 +88,7 @@ def test_an_abort_cuts_it_off_and_rolls_back(gameday: Program, tmp_path: Path) -
 def test_another_machine_rolls_back(gameday: Program, tmp_path: Path, world_unchanged: Snapshot) -> None:
     with gameday.started(native(tmp_path, shell("hang", "sleep 600"))) as run:
         run.until(lambda e: e["type"] == "fault" and e["name"] == "hang", "the hanging action runs")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     ended = gameday("recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
     assert said(tmp_path) == ["action", "rollback"]
@@ -109,9 +107,7 @@ def test_chaos_mesh_is_recovered_after_kill_9(
     file = write(tmp_path, method=[{"chaosMesh": {"kind": "NetworkChaos", "spec": spec}, "for": "30s"}])
     with gameday.started(file) as run:
         run.fault_is("in")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     ended = gameday("recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
     assert "nothing is in force" in gameday("status").output

@@ -109,9 +109,7 @@ def test_killed_the_node_brings_its_link_back_by_itself(
 ) -> None:
     with gameday.started(write(tmp_path, method=[{**DOWN, "for": "10m"}], blastRadius=RADIUS)) as run:
         run.fault_is("in")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     until(lambda: reading(platform, "node_network_carrier{", "gpu-7", "ens1f0") == 1, "the link", within=120)
     ended = gameday("recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
@@ -124,9 +122,7 @@ def test_recovery_brings_a_vf_back(
     with gameday.started(write(tmp_path, method=method, blastRadius=RADIUS)) as run:
         run.fault_is("in")
         assert reading(platform, "node_infiniband_state_id{", "gpu-7", "mlx5_4") == 1
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     ended = gameday("recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
     assert reading(platform, "node_infiniband_state_id{", "gpu-7", "mlx5_4") == 4

@@ -84,9 +84,8 @@ async def test_a_killed_run_is_taken_back_by_another_process(
         wanted = {"throttle": {"powerLimit": "50%", "gpus": [6, 7]}}
     with gameday.started(write(tmp_path, method=_method(**wanted))) as run:
         run.fault_is("in")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        ended = gameday("recover", "--run", run.folder.name, "--force")
+        name = run.kill()
+        ended = gameday("recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
     assert "nothing is in force" in gameday("status").output
     await eventually(lambda: _free(kube))
@@ -144,9 +143,8 @@ async def test_partitions_go_when_the_run_was_killed(
 ) -> None:
     with gameday.started(_partitioned(tmp_path, "60s")) as run:
         run.until(lambda e: e["type"] == "fault" and (e["kind"], e["state"]) == ("gpu", "in"), "MIG is in")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        ended = gameday("recover", "--run", run.folder.name, "--force")
+        name = run.kill()
+        ended = gameday("recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
     await eventually(lambda: _whole(kube))
 

@@ -63,9 +63,7 @@ def test_killed_at_a_moment(moment: str, gameday: Program, tmp_path: Path, world
     file = write(tmp_path, method=_short_holds(moment), blastRadius=RADIUS)
     with gameday.started(file) as run:
         _wait_for(run, moment)
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     _recover(gameday, name)
     assert "nothing is in force" in gameday("status").output
     report = gameday("report", name, "--reports", gameday.reports)
@@ -89,9 +87,7 @@ def test_killed_after_a_random_time(gameday: Program, tmp_path: Path, world_unch
             deadline = time.monotonic() + delay
             while time.monotonic() < deadline:
                 os.sched_yield()
-            run.signal(signal.SIGKILL)
-            run.process.wait()
-            name = run.folder.name
+            name = run.kill()
         _recover(gameday, name)
 
 
@@ -115,8 +111,7 @@ def test_the_janitor_restores_a_run_whose_lease_ran_out(
     """The lease lasts 30 s from its last renewal; nobody says which run to restore."""
     with gameday.started(write(tmp_path, method=METHOD, blastRadius=RADIUS)) as run:
         run.fault_is("in")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
+        run.kill()
     janitor = subprocess.Popen(
         [sys.executable, "-m", "gameday", "recover", "--watch"],
         cwd=ROOT,

@@ -112,9 +112,7 @@ async def test_killed_the_program_reverts_by_itself(
     """Nobody recovers anything: the run's Lease expires, and the node comes back. The rest is for recover."""
     with gameday.started(_shutdown(tmp_path, hold="10m")) as run:
         _in_force(run)
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     await eventually(lambda: _node(kube), is_ready, within=120)
     said = await _last_words(kube)
     assert said["event"] == "out"
@@ -129,9 +127,7 @@ async def test_recover_makes_it_revert_from_the_record_alone(
 ) -> None:
     with gameday.started(_shutdown(tmp_path, hold="10m")) as run:
         _in_force(run)
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     ended = gameday("recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
     assert "kubelet is active" in ended.output
@@ -145,9 +141,7 @@ async def test_recover_where_the_pod_is_gone_sends_a_second_program(
     """Somebody deleted the pod by force, so that nobody heard its last words."""
     with gameday.started(_shutdown(tmp_path, hold="10m")) as run:
         _in_force(run)
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     await kube.delete(Ref.of({**await _program(kube), "apiVersion": "v1", "kind": "Pod"}), grace=0)
     await _is_back(kube)  # the program saw its pod gone
     ended = gameday("recover", "--run", name, "--force")
@@ -162,9 +156,7 @@ async def test_a_node_that_loses_its_power_meanwhile(
     """Nobody knows then, and recover says so; once the node runs again, a second program looks."""
     with gameday.started(_shutdown(tmp_path, hold="10m")) as run:
         _in_force(run)
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     platform.control(f"nodes/{NODE}/stop")
     try:
         failed = gameday("recover", "--run", name, "--force")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -111,9 +110,7 @@ async def test_killed_after_an_abort_and_recovered(
 ) -> None:
     with gameday.started(experiment(tmp_path, "abort", hold="30s")) as running:
         await asyncio.to_thread(running.fault_is, "in")
-        running.signal(signal.SIGKILL)
-        running.process.wait()
-        name = running.folder.name
+        name = running.kill()
     ended = await asyncio.to_thread(gameday, "recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
     assert not (await phase(kube, "Paused"))["status"].get("abort")

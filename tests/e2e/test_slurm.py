@@ -88,9 +88,7 @@ async def test_a_drain_is_killed_and_recovered_elsewhere(
         assert reason == f"gameday {run.folder.name}: a test"
         node = Ref("v1", "Node", "gpu-6")
         await eventually(lambda: kube.get(node), lambda n: bool(n["spec"].get("unschedulable")))
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     ended = gameday("recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
     assert "undone       SlurmNode gpu-6" in ended.output

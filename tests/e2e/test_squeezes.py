@@ -67,9 +67,7 @@ async def test_killed_and_recovered_elsewhere(
     before = await _state(kube)
     with gameday.started(write(tmp_path, method=[{**fault, "for": "60s"}])) as run:
         await asyncio.to_thread(run.fault_is, "in")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     recovered = await asyncio.to_thread(gameday, "recover", "--run", name, "--force")
     assert recovered.code == 0, recovered.output
     await eventually(lambda: _state(kube), lambda now: now == before)

@@ -38,8 +38,7 @@ async def test_a_link_comes_back_when_gameday_is_killed(
 ) -> None:
     with gameday.started(nic(tmp_path, node, link, hold, state="down")) as run:
         run.fault_is("in")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
+        run.kill()
     assert not node.is_up(link)
     until(lambda: node.is_up(link), "the node takes its fault back by itself", within=90)
     (pod,) = await kube.list(PODS, SPACE)

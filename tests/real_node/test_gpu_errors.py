@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -58,9 +57,8 @@ async def test_the_line_is_written_once_whoever_takes_over(
     file = write(tmp_path, node, _gpu(node, "60s", xid={"error": 48, "gpus": [5], "via": "kernelLog"}))
     with gameday.started(file) as run:
         run.fault_is("in")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        ended = gameday("recover", "--run", run.folder.name, "--force")
+        name = run.kill()
+        ended = gameday("recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
     assert _said(node) == before + 1
 

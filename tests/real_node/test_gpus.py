@@ -5,7 +5,6 @@ Only the driver's library is not NVIDIA's (tests/controlplane/driver): it asks t
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -135,8 +134,7 @@ async def test_gpus_return_when_gameday_is_killed(
 ) -> None:
     with gameday.started(_device_loss(tmp_path, node, "300s")) as run:
         run.fault_is("in")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
+        run.kill()
     await _allocatable(kube, node, 0)
     ended = gameday("recover", "--run", run.folder.name, "--force")
     assert ended.code == 0, ended.output

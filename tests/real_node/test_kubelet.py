@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 from gameday.platform.kube import Kube
@@ -49,8 +48,7 @@ async def test_a_kubelet_goes_on_when_gameday_is_killed(
 ) -> None:
     with gameday.started(_shutdown(tmp_path, node, "300s")) as run:
         until(lambda: _kubelet(node) == "stopped", "the kubelet is stopped", within=60)
-        run.signal(signal.SIGKILL)
-        run.process.wait()
+        run.kill()
     until(lambda: _kubelet(node) == "running", "the node takes its fault back by itself", within=90)
     await eventually(lambda: kube.get(Ref("v1", "Node", node.name)), is_ready)
     ended = gameday("recover", "--run", run.folder.name, "--force")

@@ -86,9 +86,7 @@ def test_killed_in_between(way: str, slurm: RealSlurm, program: Program, tmp_pat
     drain = {"slurm": {"drain": {"names": ["gpu-1", "bare-1"]}}, "for": "60s"}
     with program.started(experiment(tmp_path, access, drain)) as run:
         run.fault_is("in")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
         kept = [p for p in run.folder.rglob("*") if p.is_file()]
         assert not [p.name for p in kept if b"eyJ" in p.read_bytes()]  # how tokens begin
     assert slurm.node("gpu-1").startswith("IDLE+DRAIN gameday ")
@@ -107,9 +105,7 @@ def test_a_token_that_has_expired_stops_a_recovery(
     drain = {"slurm": {"drain": {"names": ["gpu-1"]}}, "for": "60s"}
     with program.started(experiment(tmp_path, {"url": slurm.url}, drain)) as run:
         run.fault_is("in")
-        run.signal(signal.SIGKILL)
-        run.process.wait()
-        name = run.folder.name
+        name = run.kill()
     failed = program("recover", "--run", name, "--force", env={"SLURM_JWT": ""})
     assert failed.code == 5, failed.output
     assert "no token for slurmrestd" in failed.output

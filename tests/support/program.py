@@ -152,6 +152,12 @@ class Running:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def kill(self) -> str:
+        """kill -9, as the machine's end would be; the run's name."""
+        self.process.kill()
+        self.process.wait()
+        return self.folder.name
+
     def ended(self, timeout: float = LONG) -> Ended:
         code = self.process.wait(timeout)
         return Ended(code, self.output.read_text(), self.folder)
