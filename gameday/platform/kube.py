@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ class Kube:
         Nothing is sent yet. Raises ConfigError when there is no usable configuration.
         """
         import_on_demand("kubernetes")
+        import_on_demand("kubernetes.aio")
         from kubernetes.aio.client import ApiClient, Configuration
         from kubernetes.aio.config import (
             ConfigException,
@@ -65,7 +67,7 @@ class Kube:
         configuration.connection_pool_maxsize = (
             200  # watches hold a connection each; aiohttp's 100 is too few
         )
-        files = str(kubeconfig or kube_config.KUBE_CONFIG_DEFAULT_LOCATION)
+        files = str(kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
         found = [f for f in files.split(":") if f and Path(f).expanduser().exists()]
         try:
             if found:

@@ -49,6 +49,9 @@ async def test_its_parts_can_go_and_come_back_and_nothing_is_left(data: Path) ->
             await Kube.connect(running.kubeconfig) as kube,
             Prometheus(running.prometheus_url) as prometheus,
         ):
+            (_, rate), *_ = await prometheus.instant("sum(rate(training_samples_total[1m]))")
+            assert 1900 < rate < 2100, "there are no minutes of steady state behind it"
+            assert not [alert for alert in await prometheus.alerts() if alert.state == "firing"]
             await switch(running, "prometheus/stop")
             assert not await prometheus.ready()
             await switch(running, "prometheus/start")
