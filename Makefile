@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 # Most tests wait for a platform: each worker has one of its own.
-WORKERS ?= 5
+WORKERS ?= 8
 CLUSTERS ?= 2
 NODES ?= 3
 ALL_PYTHON := gameday tests bench

@@ -29,3 +29,6 @@ def import_on_demand(package: str) -> None:
 
     module.__dict__["__getattr__"] = missing
     sys.modules[package] = module
+    parent, _, name = package.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], name, module)  # as importing it would

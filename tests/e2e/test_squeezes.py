@@ -34,7 +34,8 @@ COMPUTE = Ref("v1", "ResourceQuota", "compute", "inference")
 async def _resources(kube: Kube) -> dict[str, Object]:
     """What each inference container really has, by pod."""
     pods = await kube.list(PODS, "inference", labels="app=inference")
-    return {p["metadata"]["name"]: p["status"]["containerStatuses"][0]["resources"] for p in pods}
+    started = [p for p in pods if p["status"].get("containerStatuses")]
+    return {p["metadata"]["name"]: p["status"]["containerStatuses"][0]["resources"] for p in started}
 
 
 async def _state(kube: Kube) -> list[Any]:
