@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 
-from gameday.platform.errors import ApiError
+from gameday.platform.errors import ApiError, Unreachable
 from gameday.platform.following import follow
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
@@ -17,7 +17,7 @@ Key = tuple[str, str]  # namespace ("" for what has none) and name
 Listener = Callable[
     [Object | None, Object | None], None
 ]  # now (None: it is gone) and before (None: it is new)
-SERVED_AGAIN = 2.0  # seconds between looks for a kind that the server doesn't serve yet (a CRD comes later)
+SERVED_AGAIN = 2.0  # seconds between looks for a server that is away, or a kind whose CRD comes later
 
 
 def key_of(obj: Object) -> Key:
@@ -138,6 +138,8 @@ class Cache:
             except ApiError as error:
                 if error.status != 404:
                     raise
+                await asyncio.sleep(SERVED_AGAIN)
+            except Unreachable:  # switched off, or a machine that slept
                 await asyncio.sleep(SERVED_AGAIN)
 
     async def synced(self, kinds: Iterable[str]) -> None:

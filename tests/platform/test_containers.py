@@ -15,6 +15,7 @@ from gameday.platform.resources import NODES, PODS
 from tests.platform.arrange import pod
 from tests.support.platforms import Platform
 from tests.support.polling import eventually, until
+from tests.support.proxy import ApiProxy
 
 MACHINE = "cluster.x-k8s.io/machine"
 SLURM = "app.kubernetes.io/component=controller"
@@ -125,6 +126,17 @@ async def test_the_log_on_a_node_that_joined_later(kube: Kube) -> None:
         assert "sandbox keeps no logs" in await kube.logs(ref, "main")
     finally:
         await kube.delete(ref, grace=0)
+
+
+async def test_a_log_that_cannot_be_had_is_not_asked_for_for_long(
+    api_proxy: ApiProxy, controller: Ref
+) -> None:
+    """The API server answers 500 for a node out of its reach, and a run asks for the logs of many pods."""
+    api_proxy.fail("GET", "/log", 500, message="error dialing backend", times=99)
+    async with await Kube.connect(api_proxy.kubeconfig) as ours:
+        with pytest.raises(ApiError):
+            await ours.logs(controller, "slurmctld")
+    assert len([r for r in api_proxy.requests if "/log" in r]) < 5
 
 
 async def test_an_api_server_that_is_not_there(tmp_path: Path, platform: Platform, controller: Ref) -> None:
