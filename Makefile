@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 # Most tests wait for a platform: each worker has one of its own.
-WORKERS ?= 8
-CLUSTERS ?= 2
+WORKERS ?= 7
+CLUSTERS ?= 3
 NODES ?= 3
 ALL_PYTHON := gameday tests bench
+
+# Where the environment forbids bytecode, each of hundreds of processes would compile the whole package anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-cluster test-node test-slurm check lint types imports fast-tests bench controlplane node \

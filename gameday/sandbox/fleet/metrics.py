@@ -26,6 +26,7 @@ DCGM = {  # by field number: the metric's name and help text, as dcgm-exporter's
     230: ("DCGM_FI_DEV_XID_ERRORS", "Value of the last XID error encountered."),
 }
 NAMESPACES = ("inference", "training", "platform")  # whose pods are told one by one
+FIRST_SCRAPE = 6.0  # seconds from here: Prometheus learns its targets 5 s after its start
 WORKLOADS = ("inference-gateway", "training", "job-queue-controller")  # jobs with a past
 _ROUTE = {  # of the requests from the gateway to inference, as Istio labels them
     "source_workload": "gateway",
@@ -78,10 +79,10 @@ class Pages:
         return iter([total.add(self._meter.by_pod.get(name, 0.0))])
 
     def history(self, target: str) -> str:
-        """Samples of the workloads' steady state until now, as OpenMetrics, one for each second."""
+        """Samples of the workloads' steady state until the first scrape, as OpenMetrics, one a second."""
         jobs = self.jobs()
         lines = []
-        end = time.time()
+        end = time.time() + FIRST_SCRAPE
         for past in range(int(HISTORY), 0, -1):
             self._meter.advance(end - past)
             for job in WORKLOADS:
