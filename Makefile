@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 # Most tests wait for a platform: each worker has one of its own.
-WORKERS ?= 7
+WORKERS ?= 10
 CLUSTERS ?= 3
 NODES ?= 3
 ALL_PYTHON := gameday tests bench
