@@ -1,48 +1,61 @@
 """`gameday` in a process forked from one that has imported the libraries.
 
-Importing them anew for each of hundreds of calls is half of what the tests compute. On the cluster, and
-wherever a test sends signals, the program is started as a user starts it.
+Importing them anew for each of hundreds of calls is half of what the tests compute. On the cluster the
+program is started as a user starts it.
 """
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-_LIBRARIES = [
-    *(
-        "aiohttp",
-        "jinja2",
-        "jsonpath_ng.ext",
-        "kubernetes.aio.client",
-        "kubernetes.aio.config",
-        "rich.live",
-        "rich.table",
-    ),
-    *("gameday.cli.app", "gameday.cli.after", "gameday.cli.show", "gameday.cli.slack"),
-    *("gameday.run.live", "gameday.run.session", "gameday.report.page", "gameday.report.junit"),
-]
+_OURS = ["gameday.cli.app", "gameday.run.live", "gameday.run.session", "gameday.report.page"]
+_OTHERS = ["aiohttp", "jinja2", "jsonpath_ng.ext", "kubernetes.aio.config", "rich.live", "rich.table"]
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(_LIBRARIES)
+_context.set_forkserver_preload(_OURS + _OTHERS)
+_one_at_a_time = threading.Lock()  # starting one asks after all others, whose tests may run in other threads
 
 
-def run(
-    arguments: list[str], folder: Path, environment: Mapping[str, str], output: Path, timeout: float
-) -> int:
-    """Run to the end, without stdin, with both outputs in that file; the exit code."""
-    process = _context.Process(target=_gameday, args=(arguments, str(folder), dict(environment), str(output)))
-    process.start()
-    process.join(timeout)
-    if process.exitcode is None:
-        process.kill()
-        process.join()
-        raise subprocess.TimeoutExpired(["gameday", *arguments], timeout, output.read_bytes())
-    return process.exitcode
+class Forked:
+    """`gameday`, without stdin, telling a file: what tests need of subprocess.Popen."""
+
+    def __init__(
+        self, arguments: list[str], folder: Path, environment: Mapping[str, str], output: Path
+    ) -> None:
+        told = (arguments, str(folder), dict(environment), str(output))
+        self._process = _context.Process(target=_gameday, args=told)
+        with _one_at_a_time:
+            self._process.start()
+
+    def poll(self) -> int | None:
+        with _one_at_a_time:
+            return self._process.exitcode
+
+    def wait(self, timeout: float = math.inf) -> int:
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("gameday", timeout)
+            time.sleep(0.02)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None and self._process.pid is not None:
+            os.kill(self._process.pid, number)
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
 
 
 def _gameday(arguments: list[str], folder: str, environment: dict[str, str], output: str) -> None:

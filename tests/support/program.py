@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import forked
+from tests.support.forked import Forked
 from tests.support.platforms import ROOT, Platform
 from tests.support.polling import until
 
@@ -52,6 +53,7 @@ class Program:
     def __init__(self, platform: Platform, folder: Path) -> None:
         self.platform = platform
         self.reports = folder / "reports"
+        self._calls = itertools.count(1)
         self.environment: dict[str, str] = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("SLACK_", "GAMEDAY_"))},
             "KUBECONFIG": str(platform.kubeconfig),
@@ -64,22 +66,13 @@ class Program:
 
     def __call__(self, *arguments: Any, timeout: float = LONG, env: Mapping[str, str] | None = None) -> Ended:
         """Run to the end."""
-        environment = {**self.environment, **(env or {})}
-        if self.platform.name == "sandbox":
-            output = self.reports.with_name("output.txt")
-            code = forked.run([str(a) for a in arguments], ROOT, environment, output, timeout)
-            return Ended(code, output.read_text(), self.newest())
-        ended = subprocess.run(
-            [sys.executable, "-m", "gameday", *map(str, arguments)],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-        )
-        return Ended(ended.returncode, ended.stdout, self.newest())
+        output = self.reports.with_name(f"called-{next(self._calls)}.txt")
+        process = self._start(arguments, env, output)
+        try:
+            code = process.wait(timeout)
+        finally:
+            _end(process)
+        return Ended(code, output.read_text(), self.newest())
 
     def run(self, file: Any, *arguments: Any, **options: Any) -> Ended:
         """`gameday run`, approved."""
@@ -90,29 +83,37 @@ class Program:
         """`gameday run` in the background."""
         self.reports.mkdir(parents=True, exist_ok=True)
         before = set(self.reports.iterdir())
-        output = self.reports.parent / "output.txt"
-        with output.open("w") as file_out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "gameday", "run", str(file), "--yes", "--reports", str(self.reports)]
-                + [str(a) for a in arguments],
-                cwd=ROOT,
-                env={**self.environment, **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=file_out,
-                stderr=subprocess.STDOUT,
-            )
+        output = self.reports.with_name("output.txt")
+        process = self._start(("run", file, "--yes", "--reports", self.reports, *arguments), env, output)
         running = Running(process, self, before, output)
         try:
             yield running
         finally:
             _end(process)
 
+    def _start(
+        self, arguments: Sequence[Any], env: Mapping[str, str] | None, output: Path
+    ) -> Forked | subprocess.Popen[bytes]:
+        told, environment = [str(a) for a in arguments], {**self.environment, **(env or {})}
+        if self.platform.name == "sandbox":
+            return Forked(told, ROOT, environment, output)
+        command = [sys.executable, "-m", "gameday", *told]
+        with output.open("wb") as out:
+            return subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
     def newest(self) -> Path | None:
         folders = sorted(self.reports.glob("*/events.jsonl"), key=lambda p: p.stat().st_mtime)
         return folders[-1].parent if folders else None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: Forked | subprocess.Popen[bytes]) -> None:
     """A test that failed in the middle leaves a run; put back, it stands in nobody's way."""
     if process.poll() is None:
         process.terminate()
@@ -127,7 +128,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 class Running:
     """A run under way."""
 
-    process: subprocess.Popen[bytes]
+    process: Forked | subprocess.Popen[bytes]
     program: Program
     before: set[Path]
     output: Path
