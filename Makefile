@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 # Most tests wait for a platform: each worker has one of its own.
-WORKERS ?= 10
+WORKERS ?= 8
 CLUSTERS ?= 3
 NODES ?= 3
 ALL_PYTHON := gameday tests bench
