@@ -151,16 +151,17 @@ def test_a_cordon_in_kubernetes_drains_in_slurm_within_the_grace(
 def test_an_admins_drain_is_left(
     gameday: Program, slurm: Asked, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
-    slurm("node/gpu-6", {"state": ["DRAIN"], "reason": "bad cable"})
+    theirs, other = [n for n in (f"gpu-{i}" for i in range(8)) if slurm.node(n)[0] == ["IDLE"]][-2:]
+    slurm(f"node/{theirs}", {"state": ["DRAIN"], "reason": "bad cable"})
     try:
-        both = {"slurm": {"drain": {"names": ["gpu-6", "gpu-7"]}}, "for": "1s"}
+        both = {"slurm": {"drain": {"names": [theirs, other]}}, "for": "1s"}
         ended = gameday.run(experiment(tmp_path, both))
         assert ended.code == 0, ended.output
-        assert "Slurm node gpu-6 is drained already (bad cable), and is left so" in ended.output
-        assert slurm.node("gpu-6") == (["IDLE", "DRAIN"], "bad cable")
-        assert "DRAIN" not in slurm.node("gpu-7")[0]
+        assert f"Slurm node {theirs} is drained already (bad cable), and is left so" in ended.output
+        assert slurm.node(theirs) == (["IDLE", "DRAIN"], "bad cable")
+        assert "DRAIN" not in slurm.node(other)[0]
     finally:
-        slurm("node/gpu-6", {"state": ["RESUME"]})
+        slurm(f"node/{theirs}", {"state": ["RESUME"]})
 
 
 def test_slurmctld_is_down_in_the_middle(

@@ -36,9 +36,9 @@ async def _new_namespace(kube: Kube) -> AsyncIterator[str]:
     await kube.delete(ref)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def node(kube: Kube) -> AsyncIterator[str]:
-    """A node without a kubelet: what happens to its pods is up to the test."""
+    """A node without a kubelet: what happens to its pods is up to the test. In time it is found dead."""
     obj = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": unique("contract-node")}}
     ref = Ref.of(await kube.create(obj))
     yield ref.name

@@ -55,7 +55,7 @@ async def test_a_budget_bounds_evictions_and_evicted_pods_come_back(kube: Kube) 
 
 async def test_a_killed_worker_stalls_training_until_its_successor_runs(kube: Kube, ask: Ask) -> None:
     await eventually(lambda: ask(TRAINING), lambda rate: (rate or 0) > 1900, within=60)
-    workers = await kube.list(PODS, "training")
+    workers = [p for p in await kube.list(PODS, "training") if is_ready(p)]
     await kube.delete(Ref.of(workers[0]))
     await eventually(lambda: ask(TRAINING), lambda rate: rate is not None and rate < 1700)
     await eventually(lambda: ask(TRAINING), lambda rate: (rate or 0) > 1900, within=60)

@@ -63,15 +63,30 @@ def differences(before: Snapshot, after: Snapshot) -> list[str]:
 async def unchanged(kube: Kube, within: float = 30.0) -> AsyncIterator[Snapshot]:
     """The block must leave the world as it was; controllers get `within` seconds to follow.
 
-    Following means for instance that the taint of a cordoned node goes a moment after the cordon.
+    Following means for instance that the taint of a cordoned node goes a moment after the cordon. What is
+    on its way out at the beginning, a namespace of the test before perhaps, may be gone or not.
     """
     before = await take(kube)
+    going = _going(before)
+    before = {name: obj for name, obj in before.items() if name not in going}
     yield before
     deadline = time.monotonic() + within
-    while left := differences(before, await take(kube)):
+    while left := differences(before, await _all_but(kube, going)):
         if time.monotonic() > deadline:
             raise AssertionError("the world is not as it was:\n  " + "\n  ".join(left))
         await asyncio.sleep(0.2)
+
+
+async def _all_but(kube: Kube, going: set[str]) -> Snapshot:
+    return {name: obj for name, obj in (await take(kube)).items() if name not in going}
+
+
+def _going(snapshot: Snapshot) -> set[str]:
+    """What is being deleted, and all that goes with its namespace."""
+    ending = {name for name, obj in snapshot.items() if "deletionTimestamp" in obj["metadata"]}
+    namespaces = {snapshot[name]["metadata"]["name"] for name in ending if name.startswith("Namespace ")}
+    inside = {name for name, obj in snapshot.items() if obj["metadata"].get("namespace") in namespaces}
+    return ending | inside
 
 
 async def _chaos_kinds(kube: Kube) -> list[str]:
