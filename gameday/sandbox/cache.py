@@ -135,11 +135,9 @@ class Cache:
                         self.drop({"kind": kind, **obj})
                     else:
                         self.put(obj)
-            except ApiError as error:
-                if error.status != 404:
+            except (ApiError, Unreachable) as error:  # Unreachable: switched off, or this machine slept
+                if isinstance(error, ApiError) and error.status != 404:
                     raise
-                await asyncio.sleep(SERVED_AGAIN)
-            except Unreachable:  # switched off, or a machine that slept
                 await asyncio.sleep(SERVED_AGAIN)
 
     async def synced(self, kinds: Iterable[str]) -> None:
