@@ -8,14 +8,21 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 8
 CLUSTERS ?= 3
 NODES ?= 3
+SYSTEMS ?= 2
+# `make torture BUDGET=7200 SEED=random TORTURE_PLATFORM=sandbox`; the first two as in CI unless you say. A kill point
+# takes about 8 s: so many seconds are enough for 500 of them, and for those that a recovery waits a minute for.
+BUDGET ?= 360
+SEED ?= 8
+TORTURE_PLATFORM ?= cluster
 ALL_PYTHON := gameday tests bench
 
 # Where the environment forbids bytecode, each of hundreds of processes would compile the whole package anew.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster test-node test-slurm check lint types imports fast-tests bench controlplane node \
-	slurm prometheus chromium constraints venv clean
+.PHONY: help demo test test-cluster test-node test-slurm test-systems test-systems-all torture check lint \
+	types imports fast-tests bench builds controlplane systems mesh node slurm prometheus chromium faketime \
+	constraints venv clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,10 +31,12 @@ demo: venv prometheus ## run the first experiment in the sandbox, with the live 
 	$(BIN)/gameday run experiments/drain-gpu-nodes.yaml --sandbox --yes
 
 test: venv prometheus chromium ## the whole suite against the sandbox
-	$(PYTEST) --ignore tests/slurm --numprocesses $(WORKERS) --dist worksteal
+	$(PYTEST) --ignore tests/slurm --ignore tests/systems --numprocesses $(WORKERS) --dist worksteal
 
+# Beside chaos run itself no cluster makes a difference.
 test-cluster: venv prometheus chromium controlplane ## the same behaviours on a real Kubernetes control plane
-	$(PYTEST) --ignore tests/slurm --numprocesses $(CLUSTERS) --dist worksteal --platform cluster -m "not fast"
+	$(PYTEST) --ignore tests/slurm --ignore tests/systems --ignore tests/e2e/test_chaos_side_by_side.py \
+		--numprocesses $(CLUSTERS) --dist worksteal --platform cluster -m "not fast"
 
 test-slurm: venv slurm ## faults on real Slurms: Debian's own, and a newer one beside it (as root)
 	$(PYTEST) tests/slurm
@@ -35,6 +44,14 @@ test-slurm: venv slurm ## faults on real Slurms: Debian's own, and a newer one b
 test-node: venv prometheus controlplane node ## faults on a real node: kubelet, containerd and runc (as root)
 	@$(BIN)/python -m tests.controlplane.nvidia
 	$(PYTEST) tests/real_node --numprocesses $(NODES) --dist loadfile --platform node
+
+# What starts with chaos is Chaos Mesh's: its two programs take ten minutes to compile. Kueue with JobSet takes six, and
+# Cluster API three.
+test-systems: venv controlplane systems ## experiments on other people's real controllers (as root)
+	$(PYTEST) tests/systems -k "not chaos and not cluster_api and not kueue and not jobset" --numprocesses $(SYSTEMS) --dist worksteal
+
+test-systems-all: venv controlplane systems node mesh ## the same, Cluster API, Kueue, and Chaos Mesh with its daemon on the real node
+	$(PYTEST) tests/systems
 
 check: venv ## the developer's loop: lint, types, imports, fast tests
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target lint types imports fast-tests
@@ -52,11 +69,30 @@ imports: venv
 fast-tests: venv
 	$(PYTEST) -m fast -q
 
-bench: venv prometheus controlplane ## speed, against what people use today: a table, and bench/results.json
+faketime:
+	@.ci/ensure faketime "a clock that is stepped" faketime
+
+torture: venv prometheus chromium controlplane faketime ## kill and starve it in every way there is: nothing is left behind
+	$(BIN)/python -m tests.torture --budget $(BUDGET) --seed $(SEED) --platform $(TORTURE_PLATFORM)
+
+bench: venv prometheus controlplane ## speed, against what people use today: a table, and bench/results/bench.json
 	$(BIN)/python -m bench
 
 controlplane: venv ## build etcd, the API server, ... and kubectl (minutes the first time, then cached)
 	@$(BIN)/python -m tests.controlplane.build
+
+builds: controlplane systems ## compile what the later suites of CI need (a quarter of an hour the first time)
+
+systems: venv
+	@.ci/ensure git "the repositories that Argo CD deploys from" git
+	@.ci/ensure redis-server "Argo CD's cache" redis-server
+	@$(BIN)/python -m tests.systems.build systems-argo
+
+mesh: venv
+	@.ci/ensure stress-ng "the stress that Chaos Mesh's daemon starts" stress-ng
+	@.ci/ensure iptables "the partitions that it makes" iptables
+	@.ci/ensure ipset "the same" ipset
+	@$(BIN)/python -m tests.systems.build
 
 node:
 	@.ci/ensure containerd "the real node's container runtime" containerd
@@ -98,5 +134,5 @@ constraints: venv ## write the installed versions down in constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable --exclude gameday > constraints.txt
 
 clean: ## remove what make made here (reports and the control plane cache stay)
-	rm -rf $(VENV) bench/results.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find $(wildcard $(ALL_PYTHON)) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Runs the benchmark: `python -m bench [ROW]...` prints a table and writes bench/results.json."""
+"""Runs the benchmark: `python -m bench [ROW]...` prints a table and writes bench/results/bench.json."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rich.table import Table
 import bench.rows
 from bench.measured import Measured
 
-RESULTS = Path(__file__).with_name("results.json")
+RESULTS = Path(__file__).with_name("results") / "bench.json"
 
 
 def main() -> int:
@@ -60,6 +60,7 @@ def _save(results: dict[str, list[Measured]]) -> None:
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
     for name, measured in results.items():
         saved[name] = {"at": now, "machine": machine, "lines": [m.to_data() for m in measured]}
+    RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(saved, indent=2) + "\n")
 
 

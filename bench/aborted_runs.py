@@ -140,7 +140,7 @@ class Scene:
             "spec": {
                 "title": "The service does not need these nodes",
                 "target": {"context": "gameday-sandbox"},
-                "blastRadius": {"nodes": len(nodes)},
+                "blastRadius": {"nodes": len(nodes), "gpus": 8 * len(nodes)},
                 "steadyState": [{"name": "service", "is": 200, **check}],
                 "abortIf": [{"name": "service is down", "is": ">= 500", **check}],
                 "method": [{"parallel": steps}],

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.controlplane.build import cache_root
+from tests.support.go_module import cache_root
 
 PACKAGES = ("chaostoolkit==1.19.0", "chaostoolkit-kubernetes==0.39.0")
 

@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 from gameday.events import Event
+from gameday.extend import Step
 from gameday.faults.drain import Drain, DrainSpec
-from gameday.ledger.ledger import Ledger
 from gameday.platform.kube import Kube
 from gameday.platform.world import World
+from tests.support.ledgers import unguarded
 
 
 async def drain(kubeconfig: str, selector: str, namespace: str) -> float:
@@ -24,11 +25,12 @@ async def drain(kubeconfig: str, selector: str, namespace: str) -> float:
         async with await Kube.connect(kubeconfig) as kube:
             world = World(kube, run="bench", namespaces=(namespace,), node_selector=selector, emit=_ignore)
             fault, spec = Drain(), DrainSpec.model_validate({"nodes": {"selector": selector}})
-            ledger = Ledger.begin(kube, "bench", Path(folder), {}, _ignore)
+            ledger = unguarded(kube, "bench", Path(folder), {}, _ignore)
             started = time.perf_counter()
             plan = await fault.plan(spec, world.at("1"))
-            await fault.inject(plan, world.at("1"), ledger.step("1"))
-            evidence = await fault.settled(plan, world.at("1"))
+            step = Step(world.at("1"), ledger.step("1"))
+            await fault.inject(plan, step)
+            evidence = await fault.settled(plan, step.injected, step.world)
             took = time.perf_counter() - started
             assert evidence.state == "in", f"not drained: {evidence}"
             return took

@@ -32,14 +32,14 @@ class Alike(PrometheusLike):
         super().__init__()
         self._made: dict[tuple[str, ...], str] = {}
 
-    def _answer(self, path: str, form: dict[str, list[str]]) -> str:
+    def _truth(self, path: str, form: dict[str, list[str]]) -> str:
         query = form.pop("query")[0]
         special = query if "timestamp" in query or query == "ALERTS" else ""
         key = (path, special, *(form.get(k, [""])[0] for k in ("start", "end", "step")))
         if key not in self._made:
             if len(self._made) > 100:
                 self._made.clear()
-            self._made[key] = super()._answer(path, form | {"query": [query]})
+            self._made[key] = super()._truth(path, form | {"query": [query]})
         return self._made[key]
 
 

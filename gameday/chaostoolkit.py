@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import json
+import math
 import os
 import secrets
 import signal
@@ -90,7 +91,7 @@ class _Run:
         return any(e["type"] == "fault" and e["state"] == "in" for e in self._events())
 
     def told(self) -> Activity:
-        """What Chaos Toolkit's journal gets."""
+        """The entry in Chaos Toolkit's journal."""
         events = self._events()
         verdict = next((e["verdict"] for e in events if e["type"] == "verdict"), None)
         evidence = [fact for e in events if e["type"] == "fault" for fact in e.get("evidence", ())]
@@ -182,20 +183,25 @@ def measure_probe(
     except (PlatformError, ValueError) as error:
         raise ActivityFailed(str(error)) from error
     if bound is not None:
-        return bool(series) and all(bound.judge(value) for value in series.values())
+        return bool(series) and all(_seen(value) and bound.judge(value) for value in series.values())
     return series[""] if series.keys() == {""} else series
 
 
+def _seen(value: Any) -> bool:
+    """Whether a value is a measurement: NaN and what is infinite never meet a bound."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 async def _measure(probe: Activity, namespaces: tuple[str, ...], prometheus: str) -> dict[str, Any]:
-    from gameday.experiment import registry
     from gameday.platform.kube import Kube
     from gameday.platform.prometheus import Prometheus
     from gameday.platform.slurm.client import Slurm
     from gameday.platform.slurm.transport import Via
     from gameday.platform.world import World
+    from gameday.safety.installed import probe_of
 
     ((kind, spec),) = probe.items()
-    asked: Any = registry.probe(kind)
+    asked = probe_of(kind)
     url = prometheus or os.environ.get("GAMEDAY_PROMETHEUS_URL", "")
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(await Kube.connect(None, os.environ.get("KUBERNETES_CONTEXT")))
@@ -203,7 +209,7 @@ async def _measure(probe: Activity, namespaces: tuple[str, ...], prometheus: str
         slurmrestd = os.environ.get("GAMEDAY_SLURM_URL", "")
         slurm = Slurm.of(Via(url=slurmrestd), kube) if slurmrestd else None
         world = World(kube, client, slurm, namespaces=namespaces)
-        return dict((await asked().measure(asked.Spec.model_validate(spec), world)).series)
+        return dict((await asked.measure(asked.Spec.model_validate(spec), world)).series)
 
 
 def _step(fault: Activity, hold: str) -> Activity:
@@ -215,7 +221,12 @@ def _document(name: str, spec: Activity) -> Activity:
         "apiVersion": "gameday.dev/v1alpha1",
         "kind": "Experiment",
         "metadata": {"name": name},
-        "spec": {"title": "A fault for Chaos Toolkit", "steadyState": [ANSWERS], **spec},
+        "spec": {
+            "title": "A fault for Chaos Toolkit",
+            "steadyState": [ANSWERS],
+            "abortIf": "none",  # that is for Chaos Toolkit's own controls
+            **spec,
+        },
     }
 
 

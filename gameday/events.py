@@ -15,18 +15,22 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+from gameday.masking import mask
 
 LOG_VERSION = 1
 Labels = Mapping[str, str]
 
+THE_PLATFORM = "the platform itself"  # who ended a fault that was over by its own kind
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What all events share. `at` and `seq` are set by the log when the event is written."""
+    """The fields of every event. `at` and `seq` are set by the log when the event is written."""
 
     type: ClassVar[str] = "event"
     at: float = 0.0
@@ -53,21 +57,21 @@ class RunStarted(Event):
     by: str
     seed: int
     variables: dict[str, Any] = field(default_factory=dict)
-    platform: dict[str, str] = field(default_factory=dict)  # context, server, kubernetes, prometheus
+    # context, server, kubernetes, prometheus, slurm; `where`: the option of `gameday run` that names it
+    platform: dict[str, str] = field(default_factory=dict)
     file: str = ""
-    drill: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase(Event):
-    """The run entered a phase: plan, preflight, baseline, method, recovery, audit, done."""
+    """The run entered a phase: preflight, baseline, method, recovery, audit, done."""
 
     phase: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned(Event):
-    """The approved plan, as in plan.json: steps, targets by UID, blast radius used and allowed."""
+    """The approved plan, as in plan.json: the cluster, and the steps with their targets by UID."""
 
     plan: dict[str, Any]
 
@@ -84,7 +88,7 @@ class Preflight(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Probed(Event):
-    """A probe was asked. `state`: holds, broken, no-data, unreachable.
+    """A probe was asked. `state`: holds, broken, no-data, partial, unreachable, no-baseline.
 
     `value` is the worst series' value (number or text); `low`/`high` the numeric bounds in force;
     `during` tells that a fault was in force, so the looser bound counted. Written when the state
@@ -107,6 +111,7 @@ class Probed(Event):
     series: str = ""  # the labels of the worst series
     message: str = ""
     took: float = 0.0  # seconds
+    measured: int = 0  # measurements of this probe so far that were taken while a fault was in force
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +136,10 @@ class StepFinished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Fault(Event):
-    """A fault changed state, by evidence. `state`: injecting, in, undoing, out, failed."""
+    """A fault changed state, by evidence. `state`: injecting, in, undoing, out, failed.
+
+    `by` is there where the run did not end it: who did, in words, or THE_PLATFORM; `message` says how.
+    """
 
     step: str
     name: str
@@ -140,6 +148,7 @@ class Fault(Event):
     targets: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
     message: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +165,9 @@ class Progress(Event):
 class Change(Event):
     """A change to the world, from the ledger.
 
-    `state`: intended (before it is made), made, undone, kept (someone else changed it since, so it
-    was left, see `message`), irreversible, failed (`message` says why).
+    `state`: intended (before it is made), made, not-made (it was refused for certain, `message` says why),
+    undone, kept (someone else changed it since, so it was left, see `message`), irreversible, accepted (a
+    person took it over: who, when and why is in `message`), failed (`message` says why).
     """
 
     entry: int
@@ -171,10 +181,46 @@ class Change(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Audited(Event):
-    """One object touched was read again at the end. `state`: restored, kept, irreversible, left."""
+    """One object touched was looked at again at the end.
+
+    `state`: restored, kept, irreversible, accepted (a person took it over), left.
+
+    `read_back` is false where the undo was run, and nobody can see what it changed; `done` says what an
+    irreversible change did: ended, requeued, promoted.
+    """
 
     object: str
     state: str
+    message: str = ""
+    read_back: bool = True
+    done: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restoration(Event):
+    """Somebody else than the run puts back what it left. `state`: begun, restored, left.
+
+    What comes after the first of these in a log came after the run itself.
+    """
+
+    by: str
+    state: str
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Event):
+    """Something that an effect was to end was there when its step began, and is gone by what the run did.
+
+    `done`: replaced (its controller has made another pod since), ended, ended for good (by the plan nothing
+    makes it again); "" where nobody could see whether it is gone, and `message` says why.
+    `count` is how many of that name there were, one after another; `at_least`: there may have been more.
+    """
+
+    object: str
+    done: str
+    count: int = 1
+    at_least: bool = False
     message: str = ""
 
 
@@ -235,17 +281,21 @@ class Samples(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Gap(Event):
-    """Samples that could not be had, from `start` to `end` (Unix seconds), and why."""
+    """Samples that could not be had, from `start` to `end` (Unix seconds), and why.
+
+    `partial`: there are samples, of an answer with reservations.
+    """
 
     query: int
     start: float
     end: float
     reason: str = ""
+    partial: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Abort(Event):
-    """The run was told to stop. `by`: condition, person, signal, engine."""
+    """The run was told to stop. `by`: condition, person, lever, signal, control, engine."""
 
     by: str
     reason: str
@@ -279,7 +329,7 @@ class Evidence(Event):
 class Verdict(Event):
     """Always the last event of a finished run.
 
-    `verdict`: passed, deviated, aborted, refused, not-restored, interrupted.
+    `verdict`: passed, deviated, aborted, refused, not-restored, interrupted, defect.
     """
 
     verdict: str
@@ -287,8 +337,38 @@ class Verdict(Event):
     exit_code: int
 
 
+E = TypeVar("E", bound=Event)
+
+
+def masked(event: E) -> E:
+    """The event without the secrets in it: as it is written, and as everybody hears of it."""
+    changed: dict[str, Any] = {}
+    for f in fields(event):
+        value = getattr(event, f.name)
+        if isinstance(event, Samples) and f.name == "series":  # points are numbers, and many
+            hidden: Any = [{**s, "labels": mask({"labels": s.get("labels", {})})["labels"]} for s in value]
+        elif f.name == "labels":
+            hidden = mask({"labels": value})["labels"]
+        else:
+            hidden = mask(value) if isinstance(value, str | list | tuple | Mapping) else value
+        if hidden != value:
+            changed[f.name] = hidden
+    return replace(event, **changed) if changed else event
+
+
 def encode(event: Event) -> str:
-    """One line of the log, without the line end; fields at their default are left out."""
+    """One line of the log, without the line end; fields at their default are left out.
+
+    Characters that are not seen, as those that reorder a line, are escaped: JSON means the same by it, and
+    a terminal on which somebody reads the log is told nothing.
+    """
+    return _UNSEEN.sub(lambda char: json.dumps(char[0])[1:-1], _json(event))
+
+
+_UNSEEN = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+
+def _json(event: Event) -> str:
     body: dict[str, Any] = {"seq": event.seq, "at": round(event.at, 3), "type": event.type}
     for f in fields(event):
         value = getattr(event, f.name)
@@ -296,9 +376,9 @@ def encode(event: Event) -> str:
             continue
         body[f.name] = value
     try:
-        return json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=str)
     except ValueError:  # JSON has no NaN and no infinities: write them as Prometheus does
-        return json.dumps(_texts(body), separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(_texts(body), separators=(",", ":"), ensure_ascii=False, default=str)
 
 
 def _texts(value: Any) -> Any:
@@ -310,8 +390,10 @@ def _texts(value: Any) -> Any:
 
 
 def decode(line: str | bytes) -> Event | None:
-    """The event of a line; None for a type this version does not know. Raises ValueError for broken JSON."""
+    """The event of a line; None for a type this version does not know. Raises ValueError for no event."""
     body = json.loads(line)
+    if not isinstance(body, dict) or not isinstance(body.get("seq", 0), int):
+        raise ValueError("a line of a log is an object with a number")
     kind = _TYPES.get(body.pop("type", ""))
     if kind is None:
         return None

@@ -6,10 +6,12 @@ its own or restores what it touched, which `world_unchanged` proves.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from gameday.platform.kube import Kube
 from tests.support import platforms, snapshot
@@ -18,6 +20,12 @@ from tests.support.program import Program
 from tests.support.proxy import ApiProxy
 from tests.support.slack import FakeSlack
 from tests.support.threads import LoopThread
+
+# In CI generated examples are the same each time: a failure is of the change. By hand they are new ones.
+# None of them has a deadline: how long one takes says how busy the machine is.
+settings.register_profile("by hand", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "by hand")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

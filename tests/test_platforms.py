@@ -83,7 +83,11 @@ async def test_watches_that_break_are_taken_up_again(kube: Kube, api_proxy: ApiP
             async def synced() -> bool:
                 return "synced" in seen
 
+            async def watching() -> bool:
+                return any("watch=1" in request for request in api_proxy.requests)
+
             await eventually(synced)
+            await eventually(watching)  # the list ends first: without a watch there is nothing to break
             seen.clear()
             api_proxy.end_connections()
             await eventually(synced)

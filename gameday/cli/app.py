@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gameday.cli import cluster, documents, reports, runs
+from gameday.cli import approving, cluster, doctor, documents, lever, permissions, reports, runs
 
 app = typer.Typer(
     name="gameday",
@@ -18,12 +18,17 @@ sandbox = typer.Typer(help="The embedded GPU platform.", no_args_is_help=True)
 
 app.command()(runs.run)
 app.command()(runs.plan)
+app.command()(permissions.rbac)
+app.command()(approving.approve)
 app.command()(documents.validate)
 app.command()(documents.schema)
 app.command()(documents.faults)
 app.command()(documents.probes)
+app.command()(doctor.doctor)
 app.command()(cluster.status)
-app.command()(cluster.abort)
+app.command()(lever.abort)
+app.command()(lever.halt)
+app.command()(lever.unhalt)
 app.command()(cluster.note)
 app.command()(cluster.recover)
 app.command()(reports.report)

@@ -6,23 +6,25 @@ import inspect
 import textwrap
 from typing import Any
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
+
+from gameday.cli import terminal
 
 
 def show(classes: dict[str, Any]) -> None:
     """Print each class: what it does, its options, and an example."""
-    console = Console()
+    console = terminal.console()
     for key, owner in classes.items():
-        console.print(f"[bold cyan]{key}[/]  {inspect.getdoc(owner) or ''}", highlight=False)
+        console.print(Text.assemble((key, "bold cyan"), f"  {inspect.getdoc(owner) or ''}"))
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
         for name, field in owner.Spec.model_fields.items():
             default = "required" if field.is_required() else f"default {_text(field.default)}"
-            table.add_row(field.alias or name, f"[dim]{default}[/]", field.description or "")
+            table.add_row(field.alias or name, Text(default, "dim"), field.description or "")
         console.print(table)
-        if example := getattr(owner, "example", ""):
+        if example := owner.example:
             syntax = Syntax(
                 textwrap.dedent(example).strip(), "yaml", background_color="default", word_wrap=True
             )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gameday.cli.options import INVALID, Set, Values, plainly, read
+from gameday.cli.options import Set, Values, plainly
+from gameday.cli.terminal import ours
 
 
 def validate(
@@ -17,33 +17,17 @@ def validate(
     values: Values = None,
 ) -> None:
     """Check experiment files; every problem with its line, column and what was expected."""
-    from gameday.experiment.problems import InvalidExperiment
+    from gameday.cli import validating
 
-    problems = 0
-    for file in files:
-        try:
-            loaded = read(file, sets, values)
-        except InvalidExperiment as invalid:
-            problems += len(invalid.problems)
-            for problem in invalid.problems:
-                print(problem)
-        else:
-            print(f"{file}: ok")
-            for warning in loaded.warnings:
-                print(f"{file}: warning: {warning}")
-    if problems:
-        print(f"{problems} problem{'s' if problems != 1 else ''}", file=sys.stderr)
-        raise typer.Exit(INVALID)
+    raise typer.Exit(validating.validate(files, sets or (), values))
 
 
 def schema() -> None:
     """Print the JSON Schema of experiment files, for editors."""
-    import json
-
-    from gameday.experiment.schema import json_schema
+    from gameday.experiment.schema import json_schema_text
 
     with plainly():
-        print(json.dumps(json_schema(), indent=2))
+        print(json_schema_text(), end="", file=ours())
 
 
 def faults() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 INVALID = 2
 FAILED = 3
+REFUSED = 4
+NOT_RESTORED = 5
+INTERRUPTED = 130
 
 File = Annotated[Path, typer.Argument(help="The experiment file.", show_default=False)]
 Set = Annotated[
@@ -28,9 +33,29 @@ Kubeconfig = Annotated[
     str | None, typer.Option(help="The kubeconfig; else $KUBECONFIG, as with kubectl.", show_default=False)
 ]
 Context = Annotated[str | None, typer.Option(help="The kubeconfig's context.", show_default=False)]
-Prometheus = Annotated[
+Url = Annotated[
     str | None,
-    typer.Option(help="Prometheus' address.", envvar="GAMEDAY_PROMETHEUS_URL", show_default=False),
+    typer.Option(
+        "--prometheus", help="Prometheus' address.", envvar="GAMEDAY_PROMETHEUS_URL", show_default=False
+    ),
+]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prometheus-header",
+        metavar="NAME=VALUE",
+        help="A header for it, as X-Scope-OrgID=team; of a secret NAME=env:VARIABLE or NAME=file:PATH.",
+    ),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option("--prometheus-ca-file", help="Its certificate's authorities.", show_default=False),
+]
+CertFile = Annotated[
+    Path | None, typer.Option("--prometheus-cert-file", help="A client certificate.", show_default=False)
+]
+KeyFile = Annotated[
+    Path | None, typer.Option("--prometheus-key-file", help="The certificate's key.", show_default=False)
 ]
 Slurm = Annotated[
     str | None,
@@ -50,12 +75,68 @@ def fail(text: str, code: int = FAILED) -> NoReturn:
     raise typer.Exit(code)
 
 
+ReachPrometheus = dict[str, Any] | None  # the flags of Prometheus, as `asks_prometheus` gathers them
+
+
+def asks_prometheus(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the flags by which Prometheus is reached in place of its parameter `prometheus`.
+
+    They arrive as the keys of `spec.target.prometheus`, those that were given.
+    """
+
+    flags = {
+        "prometheus": Url,
+        "prometheus_header": Headers,
+        "prometheus_ca_file": CaFile,
+        "prometheus_cert_file": CertFile,
+        "prometheus_key_file": KeyFile,
+    }
+
+    @wraps(command)
+    def called(**options: Any) -> None:
+        given = {name: options.pop(name) for name in flags}
+        command(**options, prometheus=_access(*given.values()))
+
+    parameters: list[inspect.Parameter] = []
+    signature = inspect.signature(command, eval_str=True)
+    for name, parameter in signature.parameters.items():
+        ours = {name: parameter.annotation} if name != "prometheus" else flags
+        parameters += [parameter.replace(name=each, annotation=kind) for each, kind in ours.items()]
+    called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return called
+
+
+def _access(
+    url: str | None, headers: list[str] | None, ca: Path | None, cert: Path | None, key: Path | None
+) -> dict[str, Any]:
+    files = {"caFile": ca, "certFile": cert, "keyFile": key}
+    given: dict[str, Any] = {name: str(file.absolute()) for name, file in files.items() if file}
+    given |= {"url": url} if url else {}
+    return given | ({"headers": dict(map(_header, headers))} if headers else {})
+
+
+def _header(text: str) -> tuple[str, Any]:
+    """A header from the command line; of a secret, where its value is."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        fail(f"--prometheus-header: expected NAME=VALUE, found {text}", INVALID)
+    place, colon, where = value.partition(":")
+    if colon and place == "file":
+        return name, {"secretFrom": {"file": str(Path(where).absolute())}}
+    return name, {"secretFrom": {"env": where}} if colon and place == "env" else value
+
+
 @contextmanager
-def plainly() -> Iterator[None]:
-    """A user's mistake and a system's failure are sentences, never stack traces."""
+def plainly(failed: int = FAILED) -> Iterator[None]:
+    """A user's mistake and a system's failure are sentences, never stack traces.
+
+    `failed` is the exit code for a system that can't be asked. Defects of ours pass: `main` tells of them.
+    """
+    from asyncio import CancelledError
+
     from gameday.experiment.problems import InvalidExperiment
-    from gameday.faults.base import PlanError
-    from gameday.platform.errors import ConfigError, PlatformError
+    from gameday.extend import PlanError
+    from gameday.platform.errors import ConfigError, Failure
 
     try:
         yield
@@ -63,10 +144,25 @@ def plainly() -> Iterator[None]:
         for problem in invalid.problems:
             print(problem, file=sys.stderr)
         raise typer.Exit(INVALID) from None
-    except (ConfigError, PlanError, FileNotFoundError) as error:
+    except (ConfigError, PlanError) as error:
         fail(str(error), INVALID)
-    except PlatformError as error:
-        fail(str(error))
+    except Failure as error:
+        fail(str(error), failed)
+    except CancelledError:
+        fail("stopped; nothing was touched", INTERRUPTED)
+
+
+def duration(option: str, text: str) -> float:
+    """The seconds that an option says, at least one."""
+    from gameday.experiment.quantity import parse_duration
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        fail(f"{option}: {error}", INVALID)
+    if seconds < 1:
+        fail(f"{option}: expected at least 1s, found {text}", INVALID)
+    return seconds
 
 
 @contextmanager
@@ -78,9 +174,9 @@ def interruptible(text: str = "stopped; no fault is in force") -> Iterator[None]
         fail(text, 130)
 
 
-def read(file: Path, sets: list[str] | None, values: Path | None) -> Loaded:
+def read(file: Path, sets: list[str] | None, values: Path | None, *, secrets: bool = True) -> Loaded:
     """Load an experiment with its overrides. Raises InvalidExperiment."""
     from gameday.experiment.loader import assignment, load
 
     overrides: dict[str, Any] = dict(assignment(text) for text in sets or [])
-    return load(file, overrides, values)
+    return load(file, overrides, values, secrets=secrets)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gameday.cli.options import Reports, fail, plainly
+from gameday.cli.options import Context, Kubeconfig, Reports, fail, plainly
+from gameday.cli.terminal import console
+
+if TYPE_CHECKING:
+    from gameday.cli.slack import SlackRun
 
 INCOMPLETE = 2
 
@@ -18,11 +22,13 @@ def report(
     run: Annotated[str | None, typer.Argument(hidden=True)] = None,
     reports: Reports = Path("reports"),
     channel: Annotated[str | None, typer.Option(help="Slack channel; else the experiment's.")] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
 ) -> None:
-    """Render a run's report again from its log alone; `report post RUN` also posts it to Slack."""
-    from rich.console import Console
+    """Render a run's report again from its log; `report post RUN` also posts it to Slack.
 
-    from gameday.cli.after import finish
+    Where the log ends with changes in force, the cluster is asked what became of them, if it can be.
+    """
     from gameday.cli.slack import SlackRun
     from gameday.report import NoLog
 
@@ -36,9 +42,19 @@ def report(
         slack = SlackRun.to(named)
     with plainly():
         try:
-            asyncio.run(finish(Console(), folder, slack))
+            asyncio.run(_report(folder, slack, kubeconfig, context))
         except NoLog as error:
             fail(str(error), INCOMPLETE)
+        except OSError as error:
+            fail(f"the report can't be written: {error}")
+
+
+async def _report(folder: Path, slack: SlackRun | None, kubeconfig: str | None, context: str | None) -> None:
+    from gameday.cli.after import finish
+    from gameday.cli.aftermath import ask_the_cluster
+
+    await ask_the_cluster(folder, kubeconfig, context)
+    await finish(console(), folder, slack)
 
 
 def _channel(folder: Path) -> str | None:

@@ -62,8 +62,8 @@ class SlackRun:
 
         message = summary(retrospective, _link(folder))
         if not self.token:
-            console.print(f"[dim]for {self.channel} (not posted: ${TOKEN} is not set)[/]\n", highlight=False)
-            console.print(as_text(message.blocks), markup=False, highlight=False)
+            console.print(f"for {self.channel} (not posted: ${TOKEN} is not set)\n", style="dim")
+            console.print(as_text(message.blocks))
             return
         try:
             slack: Slack = Slack(self.token)
@@ -71,12 +71,11 @@ class SlackRun:
                 self.channel, message, _picture(retrospective), instead_of=self.posted
             )
         except SlackError as error:
-            console.print(
-                f"[yellow]Slack: {error}[/]\nlater: gameday report post {folder.name}", highlight=False
-            )
+            console.print(f"Slack: {error}", style="yellow")
+            console.print(f"later: gameday report post {folder.name}")
             return
         (folder / "slack.json").write_text(json.dumps(asdict(posted)))
-        console.print(f"posted to {self.channel}", highlight=False)
+        console.print(f"posted to {self.channel}")
 
 
 def _picture(retrospective: Retrospective) -> bytes:

@@ -35,7 +35,7 @@ class ActivitySpec(Spec):
 
     @property
     def what(self) -> str:
-        """What it calls, in a few words."""
+        """The call, in a few words."""
         provider = self.provider
         match provider.get("type"):
             case "python":

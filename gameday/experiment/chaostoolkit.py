@@ -1,8 +1,9 @@
 """Reads a native Chaos Toolkit experiment as one of ours, so that `gameday run x.json` runs it unchanged.
 
-The mapping: the hypothesis' probes become the steady state, looked at before and after as `chaos run` does;
-each activity of the method becomes a step; the rollbacks go with the first of them into the ledger, so that
-they run however the run ends. Reference: https://chaostoolkit.org/reference/api/experiment/
+The mapping: the hypothesis' probes become the steady state, looked at when `runtime.hypothesis.strategy` says
+so, as `chaos run` does; each activity of the method becomes a step; the rollbacks go with the first of them
+into the ledger, so that they run however the run ends, unless `runtime.rollbacks.strategy` says when.
+Reference: https://chaostoolkit.org/reference/api/experiment/
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from gameday.experiment.quantity import parse_duration
 
 Document = dict[str, Any]
 
-PROBE_INTERVAL = "2s"
-RECOVERY = "60s"  # `chaos run` looks once; here the steady state must hold in several readings
+RECOVERY = "60s"  # for the steady state after the rollbacks, at which `chaos run` does not look
 PROBE_TIMEOUT = "30s"  # a process of its own has to start and to import an extension
 ALWAYS = {"type": "python", "module": "os", "func": "getpid"}  # a probe that holds wherever it is asked
-IGNORED = ("controls", "dry")
 CONTINUOUS = ("continuously", "during-method-only")
+HYPOTHESIS = ("default", "before-method-only", "after-method-only", *CONTINUOUS)
+ROLLBACKS = ("default", "always", "never", "deviated")
+FREQUENCY = 1.0  # seconds between two looks while the method runs, as `chaos run` does by itself
+QUICKEST = 0.5  # seconds: the shortest interval of a probe
 
 
 class NotConvertible(Exception):
@@ -52,13 +55,17 @@ def to_experiment(document: Document, values: Mapping[str, Any] | None = None) -
     return _Conversion(document, values or {}).convert()
 
 
+def with_values(document: Document, values: Mapping[str, Any]) -> Document:
+    """The native experiment with values in its configuration, as `chaos run --var` sets them."""
+    return document | {"configuration": {**_section(document, "configuration"), **values}}
+
+
 class _Conversion:
     def __init__(self, document: Document, values: Mapping[str, Any]) -> None:
-        self._document = document
-        self._configuration = _section(document, "configuration")
-        if unknown := sorted(values.keys() - self._configuration.keys()):
+        if unknown := sorted(values.keys() - _section(document, "configuration").keys()):
             raise NotConvertible(f"configuration: there is no {unknown[0]} that could be set")
-        self._configuration = {**self._configuration, **values}
+        document = self._document = with_values(document, values)
+        self._configuration = document["configuration"]
         self._secrets = _section(document, "secrets")
         self._method = _activities(document.get("method"), "method")
         self._hypothesis = _section(document, "steady-state-hypothesis")
@@ -66,19 +73,22 @@ class _Conversion:
         self._rollbacks = _activities(document.get("rollbacks"), "rollbacks")
         self._warnings: list[str] = []
         self._names: set[str] = set()
+        self._run = self._runtime(_section(document, "runtime"))
+        if self._run.get("rollbacks") == "never" and self._rollbacks:
+            self._warn("the rollbacks never run: runtime.rollbacks.strategy is never")
+            self._rollbacks = []
 
     def convert(self) -> tuple[Document, list[str]]:
         title = str(self._document.get("title") or self._hypothesis.get("title") or "").strip()
         if not title:
             raise NotConvertible("title: a Chaos Toolkit experiment needs a title")
-        if self._document.get("controls"):
-            self._warn("controls are ignored: gameday has no such hooks")
         spec = {
             "title": title,
             "target": {},
-            "blastRadius": {},
+            "blastRadius": {"others": self._actions()} if self._actions() else {},
             "steadyState": self._steady_state(),
             "method": self._steps(),
+            "chaosToolkit": self._run,
             "steadyBetweenSteps": False,
             "recovery": {"within": RECOVERY},
         }
@@ -92,6 +102,31 @@ class _Conversion:
             "spec": spec,
         }
         return whole, self._warnings
+
+    def _runtime(self, runtime: Document) -> Document:
+        """The two strategies, by the names that `chaos run` knows, its old spelling included."""
+        hypothesis, rollbacks = (_section(runtime, key) for key in ("hypothesis", "rollbacks"))
+        looked = hypothesis.get("strategy", "default")
+        looked = "continuously" if looked == "continously" else looked
+        rolled = rollbacks.get("strategy")
+        for key, found, known in (
+            ("hypothesis", looked, HYPOTHESIS),
+            ("rollbacks", rolled, (*ROLLBACKS, None)),
+        ):
+            if found not in known:
+                names = ", ".join(name for name in known if name)
+                raise NotConvertible(f"runtime.{key}.strategy: expected one of {names}, found {found!r}")
+        try:
+            self._frequency = max(parse_duration(hypothesis.get("frequency", FREQUENCY)), QUICKEST)
+        except ValueError as error:
+            raise NotConvertible(f"runtime.hypothesis.frequency: {error}") from error
+        looked = looked if self._probes else "default"  # with nothing to look at, the time does not matter
+        run = {"hypothesis": looked} | ({"rollbacks": rolled} if rolled else {})
+        return run | ({"experiment": self._document} if self._has_controls() else {})
+
+    def _has_controls(self) -> bool:
+        every = (self._document, self._hypothesis, *self._probes, *self._method, *self._rollbacks)
+        return any(part.get("controls") for part in every)
 
     # -- the hypothesis ------------------------------------------------------------------------
 
@@ -115,28 +150,27 @@ class _Conversion:
             "chaostoolkit": asked,
             "is": expected or "true",
             "timeout": activity.get("timeout") or PROBE_TIMEOUT,
-            "interval": PROBE_INTERVAL,
+            "interval": self._frequency,
         }
-        strategy = _section(_section(self._document, "runtime"), "hypothesis").get("strategy")
-        return probe if strategy in CONTINUOUS else probe | {"during": "ignore"}
+        return probe if self._run["hypothesis"] in CONTINUOUS else probe | {"during": "ignore"}
+
+    def _actions(self) -> list[str]:
+        """The names of all activities that act. Running the experiment unchanged allows their effects."""
+        every = [self._resolved(a) for a in (*self._method, *self._rollbacks)]
+        return list(dict.fromkeys(str(a["name"]) for a in every))
 
     # -- the method ----------------------------------------------------------------------------
 
     def _steps(self) -> list[Document]:
-        if not self._method:
-            if self._rollbacks:
-                self._warn("the method is empty, so the rollbacks are left out")
+        if not self._method and not self._rollbacks:
             return [{"name": "empty method", "wait": "1ms"}]
-        steps = [self._step(self._resolved(activity)) for activity in self._method]
-        background = [bool(self._resolved(a).get("background")) for a in self._method]
-        placed = _beside(list(zip(background, steps, strict=True)))
-        if not self._rollbacks:
-            return placed
-        rollbacks = [self._common(self._resolved(a)) for a in self._rollbacks]
-        steps[0]["chaostoolkit"]["rollbacks"] = rollbacks
-        # `chaos run` looks at the hypothesis before it rolls back: what only a rollback mends must not pass.
-        placed[-1]["steadyBetween"] = True
-        return [*placed, {"name": self._unique("before the rollbacks"), "wait": "1ms"}]
+        nothing = {"type": "probe", "name": "empty method", "provider": ALWAYS}
+        method = [self._resolved(activity) for activity in self._method] or [nothing]
+        steps = [self._step(activity) for activity in method]
+        if self._rollbacks:
+            rollbacks = [self._common(self._resolved(a)) for a in self._rollbacks]
+            steps[0]["chaostoolkit"]["rollbacks"] = rollbacks
+        return _beside([(bool(a.get("background")), step) for a, step in zip(method, steps, strict=True)])
 
     def _step(self, activity: Document) -> Document:
         fault = self._common(activity) | {"ignoreFailure": True}
@@ -146,9 +180,8 @@ class _Conversion:
             fault["pauses"] = {
                 k: self._pause(pauses[k], activity) for k in ("before", "after") if pauses.get(k)
             }
-        for key in IGNORED:
-            if activity.get(key):
-                self._warn(f"{activity['name']}: {key} is ignored")
+        if activity.get("dry"):
+            self._warn(f"{activity['name']}: dry is ignored")
         return {"name": self._unique(str(activity["name"])), "chaostoolkit": fault}
 
     # -- the parts of an activity --------------------------------------------------------------

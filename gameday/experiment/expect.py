@@ -1,4 +1,4 @@
-"""What `is:` means: one small language for bounds, read the same by probes, aborts and charts."""
+"""The meaning of `is:`: one small language for bounds, read the same by probes, aborts and charts."""
 
 from __future__ import annotations
 

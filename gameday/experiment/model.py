@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
     PlainValidator,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -20,16 +23,24 @@ from gameday.experiment.expect import Expectation
 from gameday.experiment.problems import did_you_mean
 from gameday.experiment.text import describe, shorten
 from gameday.experiment.values import (
+    AlertMatchers,
     Bound,
+    ClusterScoped,
     DNSLabel,
     Duration,
+    HeaderName,
+    HeaderValue,
     LabelSelector,
+    Line,
     ObjectName,
     Pick,
     PositiveDuration,
+    PrometheusLabel,
     PromQL,
     Regex,
+    ServiceName,
     Text,
+    Url,
     at_least,
     picked,
 )
@@ -47,6 +58,7 @@ __all__ = [
     "ExperimentSpec",
     "Keyed",
     "LabelSelector",
+    "Line",
     "Metadata",
     "NodePick",
     "NodeProgram",
@@ -65,6 +77,7 @@ __all__ = [
     "Step",
     "Target",
     "Text",
+    "Url",
 ]
 
 Scalar = str | int | float | bool
@@ -149,6 +162,14 @@ class NodeSelector(Spec):
     selector: LabelSelector = Field(description="A label selector for nodes.")
 
 
+class EndingSpec(Spec):
+    """Options of a fault that ends pods."""
+
+    force: bool = Field(
+        False, description="Also end pods that nothing makes again, and delete claims that go with pods."
+    )
+
+
 class NodePick(Spec):
     """Nodes by name or by labels, and how many of them. The choice is seeded, so a run can be repeated."""
 
@@ -170,7 +191,7 @@ class NodePick(Spec):
 class NodeProgram(Spec):
     """The short-lived privileged pod in which faults on a node's own hardware and services run."""
 
-    image: Text = Field(
+    image: Line = Field(
         "docker.io/library/python:3.13-slim", description="Any image with Python 3.9 or newer."
     )
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
@@ -181,7 +202,7 @@ class NodeProgram(Spec):
     tolerations: list[dict[str, Any]] = Field(
         [{"operator": "Exists"}], description="As in any pod; all taints are tolerated when left out."
     )
-    api_server: Text | None = Field(
+    api_server: Url | None = Field(
         None,
         description="The API server's URL as the nodes reach it; the cluster's own address when left out.",
     )
@@ -203,18 +224,75 @@ class SlurmExec(Spec):
 class SlurmAccess(Spec):
     """How Slurm is reached. The first way reads, and the first one that can make a change makes it."""
 
-    url: Text | None = Field(
+    url: Line | None = Field(
         None,
         description="slurmrestd's address: http://…, https://… or unix:///path; its token is in $SLURM_JWT.",
     )
     exec: SlurmExec | None = Field(None, description="`scontrol` in a pod.")
     local: bool = Field(False, description="`scontrol` on this machine.")
-    user: Text | None = Field(None, description="Whom the token is for; else the user that it names.")
+    user: Line | None = Field(None, description="Whom the token is for; else the user that it names.")
 
     @model_validator(mode="after")
     def _some_way(self) -> Self:
         if not (self.url or self.exec or self.local):
             raise ValueError("expected at least one of `url`, `exec` and `local: true`")
+        return self
+
+
+class SecretSource(Spec):
+    """The source of a secret's value: an environment variable or a file."""
+
+    env: Text | None = Field(None, description="The environment variable that holds it.")
+    file: Text | None = Field(None, description="The file that holds it; relative to the experiment's.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("expected either `env` or `file`")
+        return self
+
+
+class SecretVariable(Spec):
+    """A value that is masked wherever it turns up, and is in no log and no record."""
+
+    secret_from: SecretSource = Field(description="Where its value is.")
+
+
+class PrometheusAccess(Spec):
+    """Prometheus, or what speaks its API, and how it is reached. The command line's flags go before it."""
+
+    url: Url | None = Field(None, description="Its address; --prometheus and its variable override it.")
+    headers: dict[HeaderName, HeaderValue | SecretVariable] = Field(
+        {},
+        description="Headers of each request, as Mimir's `X-Scope-OrgID`: a text, or "
+        "`{secretFrom: {env: NAME}}`, or `{secretFrom: {file: PATH}}`.",
+    )
+    token: SecretVariable | None = Field(
+        None, description="A bearer token; read again when the server refuses it."
+    )
+    ca_file: Text | None = Field(
+        None, description="Certificates of the authorities to believe, in place of the system's."
+    )
+    cert_file: Text | None = Field(None, description="A client certificate, in PEM.")
+    key_file: Text | None = Field(None, description="Its key, unless `certFile` holds that too.")
+    rules_url: Url | None = Field(
+        None,
+        description="Where alert rules are evaluated, if elsewhere: vmalert's or a ruler's address, "
+        "whose /api/v1/rules and /api/v1/alerts are asked.",
+    )
+
+    metrics_ql: bool = Field(
+        False,
+        alias="metricsQL",
+        description="Whether queries are VictoriaMetrics' MetricsQL, of which there is no check offline.",
+    )
+
+    @model_validator(mode="after")
+    def _one_login(self) -> Self:
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("`keyFile` is the key of `certFile`: name both")
+        if self.token is not None and any(name.lower() == "authorization" for name in self.headers):
+            raise ValueError("`token` is sent as the header Authorization: name one of the two")
         return self
 
 
@@ -226,22 +304,57 @@ class Target(Spec):
     )
     namespaces: list[DNSLabel] = Field([], description="Namespaces whose objects may be touched.")
     nodes: NodeSelector | None = Field(None, description="Nodes that may be touched.")
-    node_program: NodeProgram = NodeProgram()
+    node_program: NodeProgram = Field({}, validate_default=True)
     slurm: SlurmAccess | None = Field(
         None, description="The Slurm cluster; --slurm and $GAMEDAY_SLURM_URL override its `url`."
+    )
+    prometheus: PrometheusAccess | None = Field(
+        None, description="The Prometheus that probes, alerts and charts ask."
+    )
+    allow_protected: list[ClusterScoped] = Field(
+        [],
+        description="Nodes and namespaces that are protected, and may be touched all the same: "
+        "`Node/control-1`, `Namespace/kube-system`.",
     )
 
 
 class BlastRadius(Spec):
     """The most that may be touched over the whole run.
 
-    Nodes or pods that are left out may not be touched at all. A node's own pods come with it. GPUs that are
-    left out are bounded by the nodes and pods that hold them.
+    What is left out may not be touched at all; only the pods that a node loses come with it, unless `pods`
+    is given, which bounds these as well. Nodes that are down already count as touched. What can't be counted
+    is allowed by name.
     """
 
     nodes: Bound | None = Field(None, description="Nodes: a number, or a share of those in the target.")
-    pods: Bound | None = Field(None, description="Pods: a number, or a share of those in the target.")
-    gpus: Bound | None = Field(None, description="GPUs: a number, or a share of those in the target.")
+    pods: Bound | None = Field(
+        None, description="Pods: a number, or a share of those that run in the target."
+    )
+    gpus: Bound | None = Field(
+        None, description="GPUs of nodes and pods: a number, or a share of those in the target."
+    )
+    services: list[ServiceName] = Field([], description="Services whose requests may fail or be delayed.")
+    namespaces: list[DNSLabel] = Field([], description="Namespaces that may be refused new pods.")
+    partitions: list[Text] = Field([], description="Slurm partitions that may start no jobs.")
+    cluster_scoped: list[ClusterScoped] = Field(
+        [], description="Objects of no namespace that may be changed, as `Kind/name`."
+    )
+    others: list[Text] = Field(
+        [],
+        description="Whatever else can't be counted, by the name that the plan gives it: activities of "
+        "Chaos Toolkit, machines outside of the cluster, tasks of a Chaos Mesh workflow, devices that may be "
+        "GPUs, and who else may remove or reboot a node.",
+    )
+
+    def allowed(self, kind: str) -> list[str]:
+        """The names that are allowed for a kind of effect that is not counted."""
+        return {
+            "service": self.services,
+            "namespace": self.namespaces,
+            "partition": self.partitions,
+            "clusterScoped": self.cluster_scoped,
+            "other": self.others,
+        }[kind]
 
 
 class Check(Keyed):
@@ -300,11 +413,19 @@ class Probe(Check):
 
 
 class AbortIf(Check):
-    """A condition that ends the run at once and restores everything."""
+    """A condition that ends the run at once and restores everything; so does one that sees nothing."""
 
     name: Text = Field("", description="A name for reports; its text when left out.")
+    match: Literal["all", "any"] = Field(
+        "any", description="Whether one of several values is enough, or all must hold."
+    )
     for_: Duration = Field(
         "0s", validate_default=True, alias="for", description="How long it must hold without a break."
+    )
+    blind_for: PositiveDuration | None = Field(
+        None,
+        description="How long it may give no data, NaN or no answer before that ends the run too; "
+        "else three times in a row.",
     )
 
     @model_validator(mode="before")
@@ -321,9 +442,9 @@ class AbortIf(Check):
 class ExpectAlert(Spec):
     """An alert that must fire once a fault is in: does the monitoring see what was broken?"""
 
-    alert: Text = Field(description="The alert's name.")
+    alert: Line = Field(description="The alert's name.")
     within: PositiveDuration = Field(description="How soon after the first fault is in.")
-    labels: dict[str, str] = Field({}, description="Labels the alert must carry.")
+    labels: dict[PrometheusLabel, str] = Field({}, description="Labels the alert must carry.")
 
 
 class Repeat(Spec):
@@ -340,6 +461,11 @@ class Step(Keyed):
 
     name: Text = Field("", description="A unique name; its number and fault when left out.")
     for_: PositiveDuration | None = Field(None, alias="for", description="How long the fault stays in.")
+    hold_when_ended: bool = Field(
+        False,
+        description="Whether the step takes all of its `for` where somebody else ends its fault before; else "
+        "the step ends then, and the run has deviated.",
+    )
     steady_between: bool | None = Field(
         None, description="Whether steady state must return after this step; else `steadyBetweenSteps`."
     )
@@ -371,7 +497,179 @@ class Recovery(Spec):
 class ReportTo(Spec):
     """Who is told."""
 
-    slack: Text | None = Field(None, description="A Slack channel, such as `#gpu-gamedays`.")
+    slack: Line | None = Field(None, description="A Slack channel, such as `#gpu-gamedays`.")
+
+
+def _or_none(schema: dict[str, Any]) -> None:
+    """`abortIf: none` in the JSON Schema."""
+    items = {key: schema.pop(key) for key in ("type", "items") if key in schema}
+    schema.pop("default", None)
+    schema["anyOf"] = [{**items, "minItems": 1}, {"const": "none"}]
+
+
+class NoGo(Spec):
+    """Conditions that keep a run from beginning, even with an approved plan."""
+
+    alerts: list[AlertMatchers] = Field(
+        [],
+        description='Matchers of alerts, as `severity="critical"`: a run does not begin while one fires.',
+    )
+    url: Url | None = Field(
+        None, description="An address that must answer with 200 to 299: a change calendar's, say."
+    )
+    spare_capacity: bool = Field(
+        False,
+        description="Whether the other nodes must have room for the pods that are drained; else a warning.",
+    )
+    nvsentinel: ObjectName | None = Field(
+        None,
+        description="NVSentinel's namespace: its circuit breaker must be closed. Left out: `nvsentinel`, "
+        "if it is there.",
+    )
+    rollouts: bool = Field(
+        True, description="Whether an update under way among the targets' workloads keeps it from beginning."
+    )
+
+
+class Hook(Spec):
+    """Somebody else who is asked or told: an address that gets a POST, or a command, with JSON."""
+
+    url: Url | None = Field(None, description="An address that takes a POST.")
+    command: list[Text] | None = Field(
+        None, min_length=1, description="A program with its arguments; the JSON is its standard input."
+    )
+    timeout: PositiveDuration = Field("10s", validate_default=True, description="How long it may take.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.url is None) == (self.command is None):
+            raise ValueError("expected either `url` or `command`")
+        return self
+
+    def __str__(self) -> str:
+        return self.url or (self.command or [""])[0]
+
+
+class Hooks(Spec):
+    """Who is asked before, and told after, a run and each of its faults. Before, any failure is a no."""
+
+    before_run: list[Hook] = Field([], description="Asked before anything is touched.")
+    before_step: list[Hook] = Field([], description="Asked before each fault goes in; a no ends the run.")
+    after_step: list[Hook] = Field([], description="Told after each fault is out, unless the run aborts.")
+    after_run: list[Hook] = Field([], description="Told when everything is put back.")
+
+
+def _safe(url: str) -> str:
+    """An address whose answers nobody on the way can change: HTTPS, or this machine."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" and parts.hostname:
+        return url
+    if parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"):
+        return url
+    raise ValueError(f"expected an address with https://, found {url!r}")
+
+
+SafeUrl = Annotated[Url, AfterValidator(_safe)]
+
+
+class ChangeRequest(Spec):
+    """A change in ServiceNow; its approvers are `servicenow:USER_NAME` in `from`."""
+
+    url: SafeUrl = Field(description="The instance, as https://example.service-now.com.")
+    change: str = Field(
+        pattern=r"^[A-Z]{2,10}[0-9]{4,20}$", description="The change's number, as CHG0030001."
+    )
+
+
+Names = Annotated[list[Text], Field(min_length=1)]
+ELSEWHERE = ("slack", "servicenow", "webhook")  # where people approve but in the cluster
+
+
+def source_of(name: str) -> str:
+    """Where a name of `from` is known: "" for the cluster."""
+    source, sep, _ = name.partition(":")
+    return source if sep and source in ELSEWHERE else ""
+
+
+class Approvals(Spec):
+    """Who must have approved a plan before it is run, and where they may do so besides `gameday approve`."""
+
+    required: int = Field(ge=1, le=20, description="How many different people.")
+    from_: list[Text | Names] = Field(
+        [],
+        alias="from",
+        description="Who may: people, each by a name, or by a list of all names of one person. A name is "
+        "that by which the API server knows them, or slack:USER_ID, servicenow:USER_NAME, webhook:NAME. "
+        "Left out, anybody whom the API server knows.",
+    )
+    within: Duration = Field(
+        0.0, description="How long a run waits for approvals; left out, they must be there when it begins."
+    )
+    slack: Text | None = Field(
+        None,
+        description="The channel where a button approves while the run waits: `slack:USER_ID` in `from`.",
+    )
+    service_now: ChangeRequest | None = Field(None, description="A change whose approvals count.")
+    webhook: SafeUrl | None = Field(
+        None, description="An address that says who approved: `webhook:NAME` in `from`."
+    )
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        names = [name for person in self.people for name in person]
+        if twice := next((n for n in names if names.count(n) > 1), ""):
+            raise ValueError(f"`from` names {twice} twice")
+        if self.from_ and len(self.from_) < self.required:
+            raise ValueError(f"{self.required} approvals are required, but `from` names {len(self.from_)}")
+        alone = {source_of(entry) for entry in self.from_ if isinstance(entry, str)}
+        if self.required > 1 and self.from_ and len({source_of(name) for name in names}) > 1 and alone:
+            raise ValueError(
+                "one person may have a name in each of the places that `from` names, and could count twice: "
+                "write each person as a list of all their names, as [alice@example.com, 'slack:U012ABCDEF']"
+            )
+        if not self.from_ and (self.slack or self.service_now or self.webhook):
+            raise ValueError(
+                "name in `from` who may: people have other names elsewhere, and could count twice"
+            )
+        if self.slack and not self.within:
+            raise ValueError("a button in Slack is heard while a run waits: say for how long, in `within`")
+        return self
+
+    @property
+    def people(self) -> list[tuple[str, ...]]:
+        """Who may, each by all their names."""
+        return [(entry,) if isinstance(entry, str) else tuple(entry) for entry in self.from_]
+
+
+class ChaosToolkitRun(Spec):
+    """How `chaos run` runs a native Chaos Toolkit experiment: its `runtime`, and its controls.
+
+    Reference: https://chaostoolkit.org/reference/api/experiment/#runtime
+    """
+
+    hypothesis: Literal[
+        "default", "before-method-only", "after-method-only", "during-method-only", "continuously"
+    ] = Field("default", description="When the steady state is looked at: once before and once after, or …")
+    rollbacks: Literal["default", "always", "never", "deviated"] | None = Field(
+        None, description="When rollbacks run; however the run ends when left out."
+    )
+    experiment: dict[str, Any] = Field(
+        {}, description="The native experiment, where it has `controls`: these hear of it."
+    )
+
+    @property
+    def before(self) -> bool:
+        """Whether the steady state must hold before anything is done."""
+        return self.hypothesis in ("default", "before-method-only", "continuously")
+
+    @property
+    def during(self) -> bool:
+        return self.hypothesis in ("during-method-only", "continuously")
+
+    @property
+    def after(self) -> bool:
+        """Whether the steady state must hold once the method is done, before the rollbacks."""
+        return self.hypothesis in ("default", "after-method-only", "continuously")
 
 
 class ExperimentSpec(Spec):
@@ -382,20 +680,49 @@ class ExperimentSpec(Spec):
     runbook: Text | None = Field(None, description="What responders follow: a path or a URL.")
     target: Target
     blast_radius: BlastRadius
-    variables: dict[str, Scalar] = Field(
+    variables: dict[str, Scalar | SecretVariable] = Field(
         {},
-        description="Values for `{{ name }}` in any value; `--set name=value` and `--values FILE` override.",
+        description="Values for `{{ name }}` in any value; `--set name=value` and `--values FILE` override. "
+        "A secret is `{secretFrom: {env: NAME}}` or `{secretFrom: {file: PATH}}`.",
     )
     steady_state: list[Probe] = Field(min_length=1, description="The probes that say what healthy means.")
-    abort_if: list[AbortIf] = Field([], description="Conditions that end the run at once.")
+    abort_if: list[AbortIf] = Field(
+        [],
+        description="Conditions that end the run at once; `none` says that a person watches instead.",
+        json_schema_extra=_or_none,
+    )
     expect_alerts: list[ExpectAlert] = Field([], description="Alerts that must fire.")
     observe: list[PromQL] = Field([], description="Queries to chart in the report, without a bound.")
     method: list[Step] = Field(min_length=1, description="The steps, one after the other.")
-    recovery: Recovery = Recovery()
-    report: ReportTo = ReportTo()
+    recovery: Recovery = Field({}, validate_default=True)
+    report: ReportTo = Field({}, validate_default=True)
+    no_go: NoGo = Field({}, validate_default=True)
+    hooks: Hooks = Field({}, validate_default=True)
+    approvals: Approvals | None = Field(None, description="Approvals of the plan; none when left out.")
+    chaos_toolkit: ChaosToolkitRun | None = Field(
+        None, description="As `chaos run` does; written where a native Chaos Toolkit experiment is read."
+    )
     steady_between_steps: bool = Field(
         True, description="Whether steady state must return between steps, so that effects can be told apart."
     )
+    max_duration: PositiveDuration = Field(
+        "1h", validate_default=True, description="How long the run may take in all; then it aborts."
+    )
+    max_hold: PositiveDuration = Field(
+        "30m", validate_default=True, description="The most that a step's `for` may be."
+    )
+
+    @field_validator("abort_if", mode="before")
+    @classmethod
+    def _none_on_purpose(cls, value: Any) -> Any:
+        if value == []:
+            raise ValueError("expected at least one condition, or `none` when a person watches instead")
+        return [] if value == "none" else value
+
+    @property
+    def unwatched(self) -> bool:
+        """Whether nothing but a person ends the run early, and the file does not say so."""
+        return "abort_if" not in self.model_fields_set
 
 
 class Metadata(Spec):

@@ -1,4 +1,4 @@
-"""What is wrong with a file, in a form that people read and editors jump to."""
+"""Problems of a file, in a form that people read and editors jump to."""
 
 from __future__ import annotations
 

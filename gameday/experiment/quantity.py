@@ -19,6 +19,7 @@ LONGEST = 30 * 24 * 3600.0
 
 _PART = re.compile(rf"({NUMBER})({'|'.join(SECONDS)})")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+")
+_GO_DURATION = re.compile(r"[+-]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
 _QUANTITY = re.compile(rf"({NUMBER}(?:[eE][+-]?\d+)?)\s*([^\d\s]*)")
 
 
@@ -32,6 +33,16 @@ def parse_duration(value: object) -> float:
     if seconds > LONGEST:
         raise ValueError(f"a duration is at most 30 days, found {describe(value)}")
     return seconds
+
+
+def parse_go_duration(value: object) -> float:
+    """Seconds of a duration that goes to a program in Go as it is. Raises ValueError.
+
+    As time.ParseDuration has it: every number with its unit, and no blanks.
+    """
+    if not isinstance(value, str) or not _GO_DURATION.fullmatch(value):
+        raise ValueError(f"expected a duration such as 500ms, 10s or 1h30m, found {describe(value)}")
+    return parse_duration(value.replace("μ", "µ"))
 
 
 def _duration(value: object) -> float | None:

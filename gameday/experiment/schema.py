@@ -33,7 +33,7 @@ def json_schema() -> Schema:
 
 
 def json_schema_text() -> str:
-    """The same as the text of a file, as `gameday schema` prints it."""
+    """The same as the text of a file."""
     return json.dumps(json_schema(), indent=2) + "\n"
 
 

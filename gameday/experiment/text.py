@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from gameday.masking import clip
 
 
 class TextValue(ABC):
@@ -45,7 +48,7 @@ def scalar_text(value: object) -> str:
 
 
 def describe(value: object) -> str:
-    """What was found, in the words of somebody who edits YAML."""
+    """The value that was found, in the words of somebody who edits YAML."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -57,7 +60,15 @@ def describe(value: object) -> str:
     return "a list" if isinstance(value, list | tuple) else "a mapping"
 
 
-def shorten(text: str, length: int = 60) -> str:
-    """One line, at most `length` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"
+MOST_NAMES = 5  # of a list, before "and N more"
+
+
+def shorten(text: str | bytes, length: int = 60) -> str:
+    """One line, at most `length` characters, secrets masked; bytes are UTF-8."""
+    return clip(text, length, one_line=True)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first MOST_NAMES of the names, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more

@@ -12,6 +12,7 @@ import yaml
 from gameday.experiment import survey
 from gameday.experiment.problems import Path, Problem, dotted
 
+Scalar = str | int | float | bool
 _TAG = "tag:yaml.org,2002:"
 # Dates, `=` and a stray `<<` are text here; numbers are made by `number`, which keeps what is not one.
 _TEXT_TAGS = {f"{_TAG}{name}" for name in ("str", "timestamp", "value", "merge")}
@@ -26,6 +27,8 @@ class Tree:
     file: str
     root: yaml.Node | None
     data: Any = None
+    source: str = ""
+    variables: dict[str, Scalar] = field(default_factory=dict)  # with which texts were rendered
     problems: list[Problem] = field(default_factory=list)
     mended: dict[tuple[int, int], str] = field(default_factory=dict)
     refused: set[Path] = field(default_factory=set)
@@ -51,6 +54,21 @@ class Tree:
         mark = mark_of.start_mark if mark_of is not None else None
         return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
+    def report_within(self, path: Path, offset: int, message: str, hint: str | None = None) -> None:
+        """Note a problem with the character at `offset` of a text, as it was rendered."""
+        node = self.root
+        for part in path:
+            _, node = _child(node, part)
+        if path in self.refused or not isinstance(node, yaml.ScalarNode):
+            self.report(path, message, hint)
+            return
+        from gameday.experiment import places
+        from gameday.experiment.variables import written_at
+
+        line, column = places.place(self.source, node, written_at(node.value, self.variables, offset))
+        self.refused.add(path)
+        self.problems.append(Problem(self.file, line, column, dotted(path), message, hint))
+
     def known(self, path: Path) -> Path:
         """The parts of a path that are in the file."""
         kept: list[str | int] = []
@@ -74,7 +92,7 @@ def parse(text: str, file: str) -> Tree:
     """Raises InvalidExperiment when the text is not one YAML document of bearable size."""
     sound, mended = survey.survey(text, file)
     root: yaml.Node | None = yaml.compose(sound, Loader=yaml.CSafeLoader)
-    tree = Tree(file, root, mended=mended)
+    tree = Tree(file, root, source=sound, mended=mended)
     if root is not None:
         tree.data = _Builder(tree).build(root, ())
     for (line, column), message in mended.items():  # one that was merged over is still wrong

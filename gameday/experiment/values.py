@@ -8,8 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 
+from gameday.experiment import names
 from gameday.experiment.quantity import format_duration, parse_duration
 from gameday.experiment.selector import Selector
 from gameday.experiment.text import TextValue, describe, scalar_text
@@ -129,6 +138,7 @@ def checked(check: Callable[[str], Any]) -> AfterValidator:
         check(text)
         return text
 
+    run.__name__ = check.__name__  # by which a test finds the fields that nobody checks
     return AfterValidator(run)
 
 
@@ -153,11 +163,33 @@ Text = Annotated[str, checked(_not_blank)]
 Regex = Annotated[
     str, checked(_not_blank), checked(_regex), WithJsonSchema({"type": "string", "format": "regex"})
 ]
+CHECK_QUERIES = "promql"  # the key of a validation's context that has queries checked, not only their type
+
+
+def _query(check: str) -> AfterValidator:
+    """A text in Prometheus' language, where the file that it is from is checked and says nothing else."""
+
+    def run(text: str, info: ValidationInfo) -> str:
+        if (info.context or {}).get(CHECK_QUERIES):
+            from gameday.experiment import promql
+
+            if wrong := getattr(promql, check)(text):
+                about = {"message": wrong.message, "offset": wrong.offset}
+                raise PydanticCustomError("promql", "is no PromQL: {message}", about)
+        return text
+
+    return AfterValidator(run)
+
+
 PromQL = Annotated[
     str,
     checked(_not_blank),
+    _query("mistake"),
     WithJsonSchema({"type": "string", "title": "PromQL", "examples": ['sum(up{job="inference"})']}),
 ]
+AlertMatchers = Annotated[str, checked(_not_blank), _query("matchers_mistake")]
+"""Matchers of alerts' labels, as `severity="critical"`."""
+
 LabelSelector = Annotated[
     str,
     checked(_selects_something),
@@ -167,30 +199,66 @@ LabelSelector = Annotated[
 ]
 """The text of a Kubernetes label selector; `Selector.parse(text).matches(labels)` applies it."""
 
-DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+DNSLabel = Annotated[
+    str,
+    checked(names.dns_label),
+    WithJsonSchema({"type": "string", "pattern": names.DNS_LABEL, "maxLength": names.LONGEST_LABEL}),
+]
+"""A Kubernetes object name of the strict sort: namespaces, containers, experiments."""
 
-
-def _dns_label(text: str) -> None:
-    if not re.fullmatch(DNS_LABEL.strip("^$"), text):
-        raise ValueError(
-            "must be lowercase letters, digits and `-`, at most 63, not starting or ending with `-`, "
-            f"found {describe(text)}"
-        )
-
-
-DNSLabel = Annotated[str, checked(_dns_label), WithJsonSchema({"type": "string", "pattern": DNS_LABEL})]
-"""A Kubernetes object name of the strict sort: namespaces, experiments."""
-
-OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
-
-
-def _object_name(text: str) -> None:
-    if not re.fullmatch(OBJECT_NAME.strip("^$"), text):
-        raise ValueError(
-            "is no object's name: expected lowercase letters, digits, `-` and `.`, at most 253, "
-            f"found {describe(text)}"
-        )
-
-
-ObjectName = Annotated[str, checked(_object_name), WithJsonSchema({"type": "string", "pattern": OBJECT_NAME})]
+ObjectName = Annotated[
+    str,
+    checked(names.dns_subdomain),
+    WithJsonSchema({"type": "string", "pattern": names.DNS_SUBDOMAIN, "maxLength": names.LONGEST_SUBDOMAIN}),
+]
 """A Kubernetes object name such as a node's."""
+
+CLUSTER_SCOPED = r"^[A-Z][A-Za-z]{0,62}/[^/\s]{1,253}$"
+IN_NAMESPACE = r"^[a-z0-9][-a-z0-9]{0,62}/[a-z0-9][-a-z0-9.]{0,252}$"
+
+
+def _form(pattern: str, words: str) -> Callable[[str], None]:
+    def check(text: str) -> None:
+        if not re.fullmatch(pattern.strip("^$"), text):
+            raise ValueError(f"expected {words}, found {describe(text)}")
+
+    return check
+
+
+ServiceName = Annotated[
+    str,
+    checked(_form(IN_NAMESPACE, "a service with its namespace, as `inference/server`")),
+    WithJsonSchema({"type": "string", "pattern": IN_NAMESPACE, "examples": ["inference/server"]}),
+]
+"""A Service as `namespace/name`."""
+
+ClusterScoped = Annotated[
+    str,
+    checked(_form(CLUSTER_SCOPED, "a kind and a name, as `Node/gpu-1`")),
+    WithJsonSchema({"type": "string", "pattern": CLUSTER_SCOPED, "examples": ["Node/gpu-1"]}),
+]
+"""An object that belongs to no namespace, as `Kind/name`."""
+
+QualifiedName = Annotated[str, checked(names.qualified_name)]
+"""The key of a label or a taint, or a resource such as `nvidia.com/gpu`."""
+
+LabelValue = Annotated[str, checked(names.label_value)]
+"""The value of a label or a taint."""
+
+SlurmName = Annotated[str, checked(names.slurm_name)]
+"""One node or one partition of Slurm, by its name."""
+
+PrometheusLabel = Annotated[str, checked(names.prometheus_label)]
+"""The name of a label in Prometheus."""
+
+HeaderName = Annotated[str, checked(names.header_name)]
+"""The name of an HTTP header."""
+
+HeaderValue = Annotated[str, checked(names.header_value)]
+"""The value of an HTTP header: one line."""
+
+Line = Annotated[str, checked(_not_blank), checked(names.one_line)]
+"""A text that another program shows or compares, and that can't break its line."""
+
+Url = Annotated[str, checked(names.url), WithJsonSchema({"type": "string", "format": "uri"})]
+"""http:// or https://, and a host."""

@@ -64,6 +64,9 @@ def report(tree: Tree, model: type[BaseModel], error: Mapping[str, Any]) -> None
         tree.report(
             path, f"expected {context['expected'].replace(chr(39), '`')}, found {describe(found)}", hint
         )
+    elif kind == "promql":
+        hint = "or is it MetricsQL? see spec.target.prometheus.metricsQL"
+        tree.report_within(path, context["offset"], error["msg"], hint)
     else:
         tree.report(path, _message(tree, path, error))
 

@@ -7,63 +7,77 @@ import contextlib
 import re
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from gameday.experiment.model import DNSLabel, Spec, Text
-from gameday.faults.argocd_rollback import ROLLED, workload_victim
-from gameday.faults.base import Evidence, FaultPlan, PlanError
+from gameday.experiment.model import DNSLabel, EndingSpec, Line
+from gameday.experiment.values import checked
+from gameday.extend import Evidence, Fault, FaultPlan, Injected, PlanError, Step
+from gameday.faults.argocd_rollback import ROLLED
+from gameday.faults.nodes import node_victim
 from gameday.faults.pods import check_namespaces
-from gameday.ledger.operations import Edit, Patch
-from gameday.platform.objects import Object, Ref, gpus
+from gameday.faults.scale import resized
+from gameday.faults.workloads import workload_victim
+from gameday.ledger.edits import Edit
+from gameday.ledger.operations import Patch
+from gameday.platform.effect import Effect, Kind, of_victim
+from gameday.platform.kinds import check_object
+from gameday.platform.objects import Object, Ref
+from gameday.platform.preemption import NEEDS
 from gameday.platform.world import Victim, World
 
 if TYPE_CHECKING:
-    from gameday.ledger.ledger import StepLedger
+    from gameday.faults.argocd import ArgoCDSpec
 
 LOOK = 0.2  # seconds between looks
+# Fields of a workload's spec that change how its next rollout goes, and no pod. revisionHistoryLimit is none
+# of them: a smaller one deletes old revisions, which no undo brings back.
+HARMLESS = ("minReadySeconds", "paused", "progressDeadlineSeconds", "strategy")
 _PART = re.compile(r"([^.\[\]]+)(?:\[([^.\[\]=]+)=([^\[\]]+)\])?")
 
 
-class DriftSpec(Spec):
+class DriftSpec(EndingSpec):
     """Which field of which live object, and what it is to be."""
 
-    resource: Text = Field(description="The object, as `deployment/inference` or `configmap/settings`.")
+    resource: Annotated[str, checked(check_object)] = Field(
+        description="The object, as `deployment/inference` or `configmap/settings`."
+    )
     namespace: DNSLabel = Field(description="Its namespace.")
-    path: Text = Field(
+    path: Line = Field(
         description="The field: `spec.replicas`, `spec.template.spec.containers[name=server].image`, or with "
         "slashes where a name has dots: `/metadata/labels/app.kubernetes.io~1name`."
     )
     value: Any = Field(description="What it is to be; null takes it away.")
 
 
-class Drift:
+class Drift(Fault["ArgoCDSpec"]):
     """A live field is changed, and put back at the end if nobody did so before."""
 
-    def __init__(self) -> None:
-        self._measured: tuple[str, ...] = ()
-        self._since = 0.0  # time.monotonic() of the change
-
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: ArgoCDSpec, world: World) -> FaultPlan[ArgoCDSpec]:
         from gameday.platform.argocd import NoArgoCD, applications, automated, owner_in
         from gameday.platform.kinds import find_resource
 
-        wanted = spec.drift
+        wanted = _wanted(spec)
         check_namespaces([wanted.namespace], world)
         obj = await _object(wanted, world)
         try:
-            owner = owner_in(obj, await applications(world.kube))
+            known = await applications(world.kube)
         except NoArgoCD as error:
             raise PlanError(str(error)) from error
+        owner = owner_in(obj, known)
         if owner is None:
             raise PlanError(
                 f"no Application deploys {Ref.of(obj)}: Argo CD will never notice that it changes"
+                f"{_of_other_clusters(obj, known)}"
             )
         edit = field(wanted.path, wanted.value)
+        _check_metadata(edit)
         before = edit.read(obj)
         if before == wanted.value:
-            raise PlanError(f"{Ref.of(obj)}: {edit.name} is {before!r} already: nothing would change")
+            raise PlanError(
+                f"{Ref.of(obj)}: {edit.name} is {edit.shown(before)} already: nothing would change"
+            )
         policy = automated(owner) or {}
         resource = await find_resource(world.kube, wanted.resource.partition("/")[0])
         verb = (
@@ -71,13 +85,19 @@ class Drift:
         )
         return FaultPlan(
             spec,
-            (_victim(obj, edit, before),),
+            (await _victim(obj, edit, world),),
             changes=(
                 f"change {Ref.of(obj)}: {replace(edit, before=before)}; {Ref.of(owner)} is to {verb} it",
             ),
             needs=(
-                f"patch {resource.plural}{'.' + resource.group if resource.group else ''} {wanted.namespace}",
+                f"patch {resource.plural}{'.' + resource.group if resource.group else ''} {wanted.namespace}"
+                f" {obj['metadata']['name']}",
+                *((NEEDS,) if _sizes(obj, edit) else ()),
             ),
+            basis={
+                f"{Ref.of(obj)}: {edit.name}": edit.shown(before),
+                f"{Ref.of(obj)}: its Application": str(Ref.of(owner)),
+            },
             data={
                 "application": Ref.of(owner).to_data(),
                 "before": before,
@@ -85,56 +105,94 @@ class Drift:
             },
         )
 
-    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
-        wanted = plan.spec.drift
-        edit = field(wanted.path, wanted.value)
-        self._since = time.monotonic()
-        await ledger.perform([await Patch.of(world.kube, plan.victims[0].ref, edit)])
+    async def effects(self, plan: FaultPlan[ArgoCDSpec], world: World) -> tuple[Effect, ...]:
+        """The pods that the object loses or starts; what else may follow must be allowed by name."""
+        victim = plan.victims[0]
+        if victim.role == "node":
+            return ()
+        if victim.ref.namespace is None:
+            return (Effect(Kind.CLUSTER_SCOPED, victim.ref, "drifts, for the whole cluster"),)
+        obj = await _object(_wanted(plan.spec), world)
+        edit = _edit(plan)
+        if _sizes(obj, edit):
+            return await resized(victim.ref, obj, edit.after, world)
+        now = await _victim(obj, edit, world)
+        itself = of_victim(replace(now, ref=victim.ref), ends=bool(now.pods))
+        if _is_counted(obj, edit):
+            return (itself,)
+        return (itself, Effect(Kind.OTHER, victim.ref, f"what follows from a drift of {edit.name}"))
 
-    async def hold(self, plan: FaultPlan, world: World, seconds: float) -> None:
+    async def inject(self, plan: FaultPlan[ArgoCDSpec], step: Step) -> None:
+        step.record(since=time.monotonic())
+        edit = replace(_edit(plan), before=plan.data["before"])
+        await step.ledger.perform([await Patch.of(step.kube, plan.victims[0].ref, edit)])
+
+    async def hold(self, plan: FaultPlan[ArgoCDSpec], step: Step, seconds: float) -> None:
         """Measure until it is corrected, or the hold is over."""
         from gameday.platform.errors import PlatformError
 
-        edit, before = field(plan.spec.drift.path, plan.spec.drift.value), plan.data["before"]
+        edit, before = _edit(plan), plan.data["before"]
         ref, application = plan.victims[0].ref, Ref.from_data(plan.data["application"])
         noticed, end = False, time.monotonic() + seconds
         while time.monotonic() < end:
             with contextlib.suppress(PlatformError):  # the API is away: the fault stays, and so do we
-                obj, owner = await asyncio.gather(world.kube.find(ref), world.kube.find(application))
+                obj, owner = await asyncio.gather(step.kube.find(ref), step.kube.find(application))
                 value = edit.read(obj or {})
                 if not noticed and (value == before or _out_of_sync(owner, ref)):
                     noticed = True
-                    self._tell(f"Argo CD noticed the drift of {edit.name} after {self._passed}", world)
+                    _tell(f"Argo CD noticed the drift of {edit.name} after {_passed(step)}", step)
                 if value == before:
-                    self._tell(f"Argo CD corrected the drift of {edit.name} after {self._passed}", world)
+                    _tell(f"Argo CD corrected the drift of {edit.name} after {_passed(step)}", step)
                     return
-                if value != edit.after:
-                    self._tell(f"somebody else ended the drift of {edit.name} after {self._passed}", world)
+                if value != edit.after and not edit.strayed(obj or {}, [edit]):
+                    _tell(f"somebody else ended the drift of {edit.name} after {_passed(step)}", step)
                     return
             await asyncio.sleep(LOOK)
         what = "did not correct" if noticed else "did not notice"
-        self._tell(f"Argo CD {what} the drift of {edit.name} within {self._passed}", world)
+        _tell(f"Argo CD {what} the drift of {edit.name} within {_passed(step)}", step)
 
-    @property
-    def _passed(self) -> str:
-        return f"{time.monotonic() - self._since:.1f} s"
+    def may_lose(self, spec: ArgoCDSpec) -> bool:
+        return _wanted(spec).force
 
-    def _tell(self, text: str, world: World) -> None:
-        from gameday.events import Progress
+    def settle_within(self, spec: ArgoCDSpec) -> float:
+        return 60.0
 
-        self._measured = (*self._measured, text)
-        world.emit(Progress(step=world.step, message=text))
-
-    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+    async def settled(self, plan: FaultPlan[ArgoCDSpec], injected: Injected, world: World) -> Evidence:
         """In while the field holds our value; put right as soon as it does not, by whomever."""
         ref = plan.victims[0].ref
-        edit = field(plan.spec.drift.path, plan.spec.drift.value)
+        edit, measured = _edit(plan), injected.data.get("measured", ())
         obj = await world.kube.find(ref)
         if obj is None:
-            return Evidence("out", (f"{ref} is gone", *self._measured))
+            return Evidence("out", (f"{ref} is gone", *measured))
+        if edit.strayed(obj, [edit]):
+            where = f"another item holds {edit.shown(edit.after)}"
+            return Evidence("partial", (f"{ref}: {edit.name} is not there any more, but {where}", *measured))
         value = edit.read(obj)
         state = "in" if value == edit.after else "over"
-        return Evidence(state, (f"{ref}: {edit.name} is {value!r}", *self._measured))
+        return Evidence(state, (f"{ref}: {edit.name} is {edit.shown(value)}", *measured))
+
+
+def _wanted(spec: ArgoCDSpec) -> DriftSpec:
+    assert spec.drift is not None
+    return spec.drift
+
+
+def _edit(plan: FaultPlan[ArgoCDSpec]) -> Edit:
+    wanted = _wanted(plan.spec)
+    return field(wanted.path, wanted.value)
+
+
+def _passed(step: Step) -> str:
+    """Since the change."""
+    return f"{time.monotonic() - step.injected.data['since']:.1f} s"
+
+
+def _tell(text: str, step: Step) -> None:
+    """Say what was measured, now and in the evidence."""
+    from gameday.events import Progress
+
+    step.record(measured=[*step.injected.data.get("measured", ()), text])
+    step.emit(Progress(step=step.world.step, message=text))
 
 
 def field(path: str, value: Any) -> Edit:
@@ -161,32 +219,63 @@ async def _object(wanted: Any, world: World) -> Object:
     from gameday.platform.errors import PlatformError
     from gameday.platform.kinds import find_resource
 
-    kind, slash, name = wanted.resource.partition("/")
-    if not slash or not name:
-        raise PlanError(f"drift: {wanted.resource!r} is not kind/name, as deployment/inference")
+    kind, _, name = wanted.resource.partition("/")
     try:
         resource = await find_resource(world.kube, kind)
     except PlatformError as error:
         raise PlanError(f"drift: {error}") from error
-    ref = Ref(resource.api_version, resource.kind, name, wanted.namespace)
+    if resource.kind == "Secret":
+        raise PlanError(
+            f"drift: {wanted.resource} is a Secret, whose value would have to be written down: "
+            "choose another object"
+        )
+    ref = Ref(resource.api_version, resource.kind, name, wanted.namespace if resource.namespaced else None)
     obj = await world.kube.find(ref)
     if obj is None:
         raise PlanError(f"there is no {ref} in {world.kube.context}")
     return {"apiVersion": ref.api_version, "kind": ref.kind} | obj
 
 
-def _victim(obj: Object, edit: Edit, before: Any) -> Victim:
+def _check_metadata(edit: Edit) -> None:
+    """Raises PlanError for what decides whether the object itself, and all that it owns, goes on existing."""
+    if edit.path[0] == "metadata" and edit.path[1:2] not in (("labels",), ("annotations",)):
+        raise PlanError(
+            f"drift: {edit.name} decides what becomes of the object and of what it owns; of the metadata, "
+            "only labels and annotations may drift"
+        )
+
+
+def _sizes(obj: Object, edit: Edit) -> bool:
+    """Whether the number of a workload's pods drifts."""
+    return obj["kind"] in ROLLED and edit.path == ("spec", "replicas") and isinstance(edit.after, int)
+
+
+def _is_counted(obj: Object, edit: Edit) -> bool:
+    """Whether all that follows is known: nothing of labels, annotations, data and how a rollout goes."""
+    if edit.path[0] == "metadata" or obj["kind"] == "ConfigMap":
+        return True
+    return obj["kind"] in ROLLED and edit.path[0] == "spec" and edit.path[1] in (*HARMLESS, "template")
+
+
+async def _victim(obj: Object, edit: Edit, world: World) -> Victim:
     """The object; with the pods that it loses, where they are replaced or fewer than before."""
+    if obj["kind"] == "Node" and obj["apiVersion"] == "v1":
+        return node_victim(obj)
     if obj["kind"] not in ROLLED:
         return Victim(Ref.of(obj), "object")
-    if edit.path[:2] == ("spec", "template"):
-        return workload_victim(obj)
-    if edit.path == ("spec", "replicas") and isinstance(edit.after, int):
-        lost = max(int(before or 1) - edit.after, 0)
-        return Victim(
-            Ref.of(obj), "workload", gpus=gpus({"spec": obj["spec"]["template"]["spec"]}) * lost, pods=lost
-        )
+    if edit.path[:2] in (("spec", "template"), ("spec", "workloadRef")):
+        return await workload_victim(obj, world)
+    if _sizes(obj, edit):
+        return await workload_victim(obj, world, abs(int(obj["spec"].get("replicas", 1)) - edit.after))
     return Victim(Ref.of(obj), "workload")
+
+
+def _of_other_clusters(obj: Object, known: list[Object]) -> str:
+    """Which Applications deploy an object of that name, and not here; "" without one."""
+    from gameday.platform.argocd import elsewhere, lists
+
+    named = [f"{Ref.of(a)} (to {elsewhere(a)})" for a in known if elsewhere(a) and lists(a, obj)]
+    return f"; one of that name is deployed to another cluster by {', '.join(named)}" if named else ""
 
 
 def _out_of_sync(application: Object | None, ref: Ref) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gameday.experiment.selector import Selector
 from gameday.platform.following import follow
-from gameday.platform.objects import Object
+from gameday.platform.objects import Object, is_finished
 from gameday.platform.resources import BUDGETS
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Budget:
 
     def hear(self, budget: Object) -> None:
         """The budget's newest status: wake as many as it allows, since more would only be refused."""
-        self._free = int(budget.get("status", {}).get("disruptionsAllowed", 0)) - self._flying
+        self._free = int((budget.get("status") or {}).get("disruptionsAllowed") or 0) - self._flying
         while self._queue and self._free > 0:
             waiting = self._queue.popleft()
             if not waiting.done():
@@ -100,14 +100,62 @@ class Budgets:
 
     def of(self, pod: Object) -> Budget | None:
         """The budget that covers a pod, as of the first reading. (The server refuses a pod that has two.)"""
+        covering = self.covering(pod)
+        return self._of(covering[0]) if covering else None
+
+    def covering(self, pod: Object) -> list[Object]:
+        """The budgets whose selector matches a pod; one without a selector matches none."""
         meta = pod["metadata"]
-        for found in self._objects:
-            selector = found["spec"].get("selector")
-            if found["metadata"]["namespace"] != meta["namespace"] or selector is None:
-                continue
-            if Selector.from_object(selector).matches(meta.get("labels")):
-                return self._of(found)
-        return None
+        return [
+            found
+            for found in self._objects
+            if found["metadata"]["namespace"] == meta["namespace"]
+            and (selector := found["spec"].get("selector")) is not None
+            and Selector.from_object(selector).matches(meta.get("labels"))
+        ]
 
     def _of(self, found: Object) -> Budget:
         return self._known.setdefault(found["metadata"]["uid"], Budget())
+
+
+async def foresee(pods: list[Object], kube: Kube) -> tuple[list[str], list[str]]:
+    """The budgets that will stop a drain of these pods, and those that may hold it up.
+
+    The server asks no budget about pods that are Pending, over, or ending, and refuses a pod that has two
+    budgets (500) for as long as it has them (eviction.go, canIgnorePDB).
+    """
+    asked = [
+        p
+        for p in pods
+        if not is_finished(p)
+        and (p.get("status") or {}).get("phase") != "Pending"
+        and "deletionTimestamp" not in p["metadata"]
+    ]
+    budgets = Budgets(kube)
+    await budgets.load(sorted({p["metadata"]["namespace"] for p in asked}))
+    stops: list[str] = []
+    holds: dict[str, list[str]] = {}
+    for pod in asked:
+        named = _name(pod)
+        covering = budgets.covering(pod)
+        if len(covering) > 1:
+            names = ", ".join(sorted(found["metadata"]["name"] for found in covering))
+            stops.append(f"pod {named}: it has more than one PodDisruptionBudget ({names}): keep one of them")
+        elif covering and not _allows(covering[0]):
+            holds.setdefault(_name(covering[0]), []).append(named)
+    return stops, [
+        f"PodDisruptionBudget {budget} allows no eviction now, and would hold {', '.join(sorted(names)[:3])}"
+        + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        for budget, names in sorted(holds.items())
+    ]
+
+
+def _allows(budget: Object) -> bool:
+    """Whether evictions may pass; the server refuses them until a budget's controller has seen it."""
+    status = budget.get("status") or {}
+    seen = int(status.get("observedGeneration") or 0) >= int(budget["metadata"].get("generation") or 0)
+    return seen and int(status.get("disruptionsAllowed") or 0) > 0
+
+
+def _name(obj: Object) -> str:
+    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"

@@ -9,6 +9,8 @@ api/v1alpha1; inside a Workflow a fault must have no `duration`, its template's 
 from __future__ import annotations
 
 import copy
+import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from gameday.experiment import source
 from gameday.experiment.problems import InvalidExperiment
-from gameday.experiment.quantity import format_duration, parse_duration
+from gameday.experiment.quantity import format_duration, parse_go_duration
 from gameday.experiment.tree import parse
-from gameday.faults.base import PlanError
+from gameday.extend import PlanError
+from gameday.faults.chaos_schedule import most_firings
 from gameday.platform.chaos_mesh import API_VERSION
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ class Part:
     end_key: str = "duration"
     later: bool = False  # a Workflow makes it when its turn comes
     repeated: bool = False  # a Schedule makes it again and again, choosing anew
+    times: int = 1  # how often it is made, at most
+    place: str = ""  # tells its choice of targets from that of others: its template's name
 
     @property
     def action(self) -> str:
@@ -56,20 +61,52 @@ class Part:
         return not (self.kind == "PodChaos" and self.action in WITHOUT_DAEMON)
 
 
-def parts(kind: str, spec: Object) -> Iterator[Part]:
-    """Every fault inside a manifest's spec. Raises PlanError for a shape that hides one from us."""
+def parts(kind: str, spec: Object, lives: float = 0.0) -> Iterator[Part]:
+    """Every fault inside a manifest's spec; a Schedule is there for `lives` seconds, or to its deadline.
+
+    Raises PlanError for a shape that hides one from us, or that never ends.
+    """
     if kind == "Schedule":
         inner = str(spec.get("type", ""))
-        yield from (replace(p, repeated=True) for p in parts(inner, _embedded(spec, inner)))
+        fires = most_firings(str(spec.get("schedule", "")), lives)
+        for part in parts(inner, _embedded(spec, inner), lives):
+            yield replace(part, repeated=True, times=part.times * fires)
     elif kind == "Workflow":
+        made = _instances(spec)
         for template in spec.get("templates") or ():
-            inner = str(template.get("templateType", ""))
+            inner, name = str(template.get("templateType", "")), str(template.get("name"))
+            times = made[name] or 1
             if inner == "Schedule":
-                yield from (replace(p, later=True) for p in parts(inner, _embedded(template, inner)))
+                lasts = _seconds(template.get("deadline") or "0")
+                for part in parts(inner, _embedded(template, inner), lasts):
+                    yield replace(part, later=True, times=part.times * times, place=name)
             elif inner.endswith("Chaos"):
-                yield Part(inner, _embedded(template, inner), template, "deadline", later=True)
+                held = _embedded(template, inner)
+                yield Part(inner, held, template, "deadline", later=True, times=times, place=name)
     else:
         yield Part(kind, spec, spec)
+
+
+def _instances(spec: Object) -> Counter[str]:
+    """How often a Workflow makes each template, at most. Raises PlanError for one that is inside itself."""
+    children = {str(t.get("name")): _children(t) for t in spec.get("templates") or ()}
+    made: Counter[str] = Counter()
+
+    def make(name: str, times: int, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise PlanError(f"template {name} is inside itself: such a Workflow never ends")
+        made[name] += times
+        for child, often in children.get(name, Counter()).items():
+            make(child, times * often, (*above, name))
+
+    make(str(spec.get("entry")), 1, ())
+    return made
+
+
+def _children(template: Object) -> Counter[str]:
+    """The templates that one begins; of a Task's branches each may be taken."""
+    branches = (str(b.get("target")) for b in template.get("conditionalBranches") or ())
+    return Counter([*map(str, template.get("children") or ()), *branches])
 
 
 def templates(kind: str, spec: Object) -> list[Object]:
@@ -90,30 +127,45 @@ def _embedded(holder: Object, kind: str) -> Object:
 
 def set_ends(kind: str, spec: Object, hold: float | None) -> list[str]:
     """Give all that lasts an end where it has none: the step's time and some slack. Returns warnings."""
-    end = format_duration((hold or 0.0) + SLACK)
+    held = hold or 0.0
+    end = format_duration(held + SLACK)
     warnings = []
     for part in parts(kind, spec):
         given = part.end_in.get(part.end_key)
         if not given:
             part.end_in[part.end_key] = end
-        elif hold is not None and not part.one_shot and not (part.later or part.repeated):
-            seconds = _seconds(given)
-            if seconds < hold:
-                warnings.append(
-                    f"its {part.end_key} {given} is shorter than the step's `for` {format_duration(hold)}: "
-                    "Chaos Mesh ends it before"
-                )
+        elif _seconds(given) < held and not (part.one_shot or part.later or part.repeated):
+            warnings.append(
+                f"its {part.end_key} {given} is shorter than the step's `for` {format_duration(held)}: "
+                "Chaos Mesh ends it before, and the step ends then, unless `holdWhenEnded`"
+            )
     for template in templates(kind, spec):
         if template.get("templateType") not in ("Serial", "Parallel") and not template.get("deadline"):
             template["deadline"] = end
     if kind == "Schedule":
-        warnings.append("a Schedule has no end of its own: if gameday dies, only `gameday recover` stops it")
+        warnings.append(
+            "a Schedule has no end of its own: if gameday dies, only `gameday recover` stops it (as a "
+            "template of a Workflow it would end by its deadline)"
+        )
     return warnings
+
+
+def keep_the_last(kind: str, spec: Object) -> None:
+    """Let each Schedule keep the last of what it made, where it does not say how much: else nothing.
+
+    What Chaos Mesh deletes as soon as it is over, as a pod-kill is at once, nobody could see (its history's
+    limit is none unless it is given: seen on its controllers).
+    """
+    if kind == "Schedule" and not spec.get("historyLimit"):
+        spec["historyLimit"] = 1
+    for template in templates(kind, spec):
+        if template.get("templateType") == "Schedule":
+            keep_the_last("Schedule", _embedded(template, "Schedule"))
 
 
 def _seconds(duration: Any) -> float:
     try:
-        return parse_duration(duration)
+        return parse_go_duration(duration)
     except ValueError as error:
         raise PlanError(f"its duration is wrong: {error}") from error
 
@@ -122,7 +174,9 @@ def read(path: str, folder: Path) -> Object:
     """The one manifest of a file, looked for beside the experiment, then here. Raises PlanError."""
     beside = folder / path
     try:
-        tree = parse(source.read(beside if beside.exists() else Path(path)), path)
+        # os.path.exists, since Path.exists raises for names that no file can have
+        there = os.path.exists(beside)  # noqa: PTH110
+        tree = parse(source.read(beside if there else Path(path)), path)
     except InvalidExperiment as error:
         raise PlanError(f"the manifest cannot be read: {error}") from error
     if tree.problems:

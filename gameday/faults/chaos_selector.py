@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gameday.experiment.selector import Selector
-from gameday.faults.base import PlanError
+from gameday.extend import PlanError
 from gameday.faults.pods import check_namespaces
 from gameday.platform.chaos_mesh import API_VERSION
 from gameday.platform.errors import PlatformError
-from gameday.platform.objects import Object, Ref, Resource, is_finished
+from gameday.platform.objects import PROTECT, Object, Ref, Resource, is_finished
 from gameday.platform.resources import NODES, PODS
 
 if TYPE_CHECKING:
@@ -44,14 +44,18 @@ async def choose(
     world: World,
     *,
     sort: Sort = POD_SORT,
+    place: str = "",
     keep: Collection[str] = (),
+    near: Sequence[Object] = (),
     placed: bool = False,
     everything: bool = False,
 ) -> list[Object]:
     """The targets that `selector`, `mode` and `value` in `holder` mean, chosen by the run's seed.
 
-    `own` is the namespace that Chaos Mesh takes where the selector names none; `keep` are UIDs to prefer;
-    `placed` leaves out pods without a node; `everything` ignores the mode. Raises PlanError when none match.
+    `own` is the namespace that Chaos Mesh takes where the selector names none; `place` tells this choice from
+    the step's others; `keep` are UIDs to prefer; `near` is the other end of a connection, which one pod alone
+    is not both ends of; `placed` leaves out pods without a node; `everything` ignores the mode. Raises
+    PlanError when none match.
     """
     selector = holder.get("selector") or {}
     namespaces = namespaces_of(selector, own, world, sort)
@@ -68,10 +72,23 @@ async def choose(
             "Chaos Mesh would wait for ever"
         )
     mode = "all" if everything else holder.get("mode")
-    count = how_many(mode, holder.get("value"), len(usable), world)
-    kept = [obj for obj in usable if obj["metadata"]["uid"] in keep][:count]
-    others = [obj for obj in usable if obj["metadata"]["uid"] not in keep]
-    return kept + world.sample(others, count - len(kept))
+    count = how_many(mode, holder.get("value"), len(usable), world, place)
+    if keep and not everything:
+        count = len(keep)  # as many as were approved, whatever share of those that are there now
+    if count == len(near) == 1:
+        usable = _others(usable, near[0], selector)
+    return world.sample(usable, count, place, first=lambda obj: obj["metadata"]["uid"] in keep)
+
+
+def _others(usable: list[Object], near: Object, selector: Object) -> list[Object]:
+    """The pods that can be the far end of a connection from `near` alone. Raises PlanError for none."""
+    if others := [obj for obj in usable if obj["metadata"]["uid"] != near["metadata"]["uid"]]:
+        return others
+    name = f"{near['metadata']['namespace']}/{near['metadata']['name']}"
+    raise PlanError(
+        f"pod {name} would be both ends: `target`'s selector {text(selector)} matches no other pod, and "
+        "between a pod and itself Chaos Mesh breaks nothing. Let `target` select others"
+    )
 
 
 def namespaces_of(selector: Object, own: str | None, world: World, sort: Sort = POD_SORT) -> tuple[str, ...]:
@@ -93,17 +110,17 @@ async def matching(
         refs = [Ref(kind.api_version, kind.kind, n, ns) for ns, names in named.items() for n in set(names)]
         found = [obj for obj in await asyncio.gather(*(kube.find(r) for r in refs)) if obj is not None]
     else:
-        labels = _labels(selector)
-        fields = ",".join(f"{k}={v}" for k, v in (selector.get("fieldSelectors") or {}).items())
-        nodes = await _nodes(selector, kube)
+        labels = str(labels_of(selector))
+        fields = selector.get("fieldSelectors") or None
+        nodes = await nodes_of(selector, kube)
         lists = await asyncio.gather(
-            *(kube.list(sort.resource, ns, labels=labels or None, fields=fields or None) for ns in namespaces)
+            *(kube.list(sort.resource, ns, labels=labels or None, fields=fields) for ns in namespaces)
         )
         found = [obj for part in lists for obj in part if meets(obj, selector, nodes)]
     return sorted(found, key=lambda o: (o["metadata"]["namespace"], o["metadata"]["name"]))
 
 
-def how_many(mode: Any, value: Any, total: int, world: World) -> int:
+def how_many(mode: Any, value: Any, total: int, world: World, place: str = "") -> int:
     """How many of `total` a mode means. Raises PlanError for a mode or value that Chaos Mesh refuses."""
     match mode:
         case "all":
@@ -115,9 +132,17 @@ def how_many(mode: Any, value: Any, total: int, world: World) -> int:
         case "fixed-percent":
             return -(-total * _number(mode, value, most=100) // 100)
         case "random-max-percent":
-            percent = world.sample(range(1, _number(mode, value, most=100) + 1), 1)[0]
+            shares = range(1, _number(mode, value, most=100) + 1)
+            percent = world.sample(shares, 1, f"{place}/percent")[0]
             return -(-total * percent // 100)
     raise PlanError(f"mode {mode!r} is none of all, one, fixed, fixed-percent and random-max-percent")
+
+
+def at_once(holder: Object, total: int, world: World) -> int:
+    """How many of `total` are chosen each time, at most. Raises PlanError."""
+    mode = holder.get("mode")
+    mode = "fixed-percent" if mode == "random-max-percent" else mode
+    return how_many(mode, holder.get("value"), total, world)
 
 
 def pin(holder: Object, targets: Sequence[Object], sort: Sort = POD_SORT) -> None:
@@ -131,11 +156,23 @@ def pin(holder: Object, targets: Sequence[Object], sort: Sort = POD_SORT) -> Non
     holder.pop("value", None)
 
 
-def narrow(holder: Object, namespaces: Sequence[str], sort: Sort = POD_SORT) -> None:
-    """Say the namespaces where the selector leaves them to Chaos Mesh."""
+def free(
+    holder: Object, namespaces: Sequence[str], most: int, sort: Sort = POD_SORT, *, protect: bool = True
+) -> None:
+    """Let `holder` choose anew later: in these namespaces, at most so many, and none that is protected.
+
+    Named targets stay the named ones. Of all that protects a pod a selector can express the pod's own label.
+    `protect` False: its pods are not touched.
+    """
     selector = holder.setdefault("selector", {})
-    if not selector.get(sort.by_name):
+    named = selector.get(sort.by_name)
+    if not named:
         selector["namespaces"] = list(namespaces)
+    if protect and not named:
+        unprotected = {"key": PROTECT, "operator": "DoesNotExist"}
+        selector["expressionSelectors"] = [*(selector.get("expressionSelectors") or ()), unprotected]
+    if holder.get("mode") == "all":
+        holder["mode"], holder["value"] = "fixed", str(most)
 
 
 def text(selector: Object) -> str:
@@ -155,18 +192,23 @@ def _number(mode: str, value: Any, most: int | None) -> int:
     return number
 
 
-def _labels(selector: Object) -> str:
-    wanted = {
-        "matchLabels": selector.get("labelSelectors"),
-        "matchExpressions": selector.get("expressionSelectors"),
-    }
+def labels_of(selector: Object) -> Selector:
+    """The labels that a selector asks for. Raises PlanError."""
+    return _checked(selector, selector.get("labelSelectors"), selector.get("expressionSelectors"))
+
+
+def _checked(selector: Object, labels: Any, expressions: Any = None) -> Selector:
+    """Labels and expressions as the API takes them. Raises PlanError where a value would mean more there."""
     try:
-        return str(Selector.from_object(wanted))
-    except (KeyError, TypeError, AttributeError) as error:
+        made = Selector.from_object({"matchLabels": labels, "matchExpressions": expressions})
+        if Selector.parse(str(made)) != made:
+            raise ValueError(f"{made} is no label selector")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PlanError(f"the selector {text(selector)} is wrong: {error}") from error
+    return made
 
 
-async def _nodes(selector: Object, kube: Kube) -> set[str] | None:
+async def nodes_of(selector: Object, kube: Kube) -> set[str] | None:
     """The nodes a selector allows; None when it does not care."""
     names, labels = selector.get("nodes") or [], selector.get("nodeSelectors") or {}
     if not names and not labels:
@@ -177,8 +219,8 @@ async def _nodes(selector: Object, kube: Kube) -> set[str] | None:
         raise PlanError(f"the selector names node {', '.join(missing)}, which is not in the cluster")
     allowed = set(names)
     if labels:
-        wanted = ",".join(f"{k}={v}" for k, v in labels.items())
-        allowed |= {n["metadata"]["name"] for n in await kube.list(NODES, labels=wanted)}
+        labelled = await kube.list(NODES, labels=str(_checked(selector, labels)))
+        allowed |= {n["metadata"]["name"] for n in labelled}
     return allowed
 
 

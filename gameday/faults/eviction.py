@@ -1,8 +1,8 @@
 """Which pods of a node must go, by kubectl drain's rules: a chain of small filters, each with its reason.
 
 Facts from k8s.io/kubectl/pkg/drain (filters.go): mirror pods and pods of DaemonSets stay; pods with
-emptyDir volumes or without a controller stop the drain unless it is allowed to lose them. Ours is only that
-a program of a game day stays on its node, as another fault.
+emptyDir volumes stop the drain unless it is allowed to lose them; so do those that nothing makes again, as
+with every fault (see lost.py). The programs of the run's own faults are not among a node's pods (`pods_on`).
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from gameday.ledger.operations import RUN_LABEL
-from gameday.platform.objects import MIRROR_POD, Object, controller, is_finished
+from gameday.platform.objects import Object, controller, is_finished, is_mirror
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a drain may lose."""
+    """The losses that a drain may cause."""
 
     delete_empty_dir_data: bool = False
-    force: bool = False  # pods without a controller
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What happens to one pod: `go`, `stay` or `refuse`, and why."""
+    """The fate of one pod: `go`, `stay` or `refuse`, and why."""
 
     action: str
     reason: str = ""
@@ -35,14 +33,8 @@ Filter = Callable[[Object, Policy], Decision]
 
 
 def _mirror(pod: Object, policy: Policy) -> Decision:
-    if MIRROR_POD in (pod["metadata"].get("annotations") or {}):
+    if is_mirror(pod):
         return Decision("stay", "the kubelet runs it from a file")
-    return GO
-
-
-def _program(pod: Object, policy: Policy) -> Decision:
-    if RUN_LABEL in (pod["metadata"].get("labels") or {}):
-        return Decision("stay", "a fault of a game day runs in it")
     return GO
 
 
@@ -60,13 +52,7 @@ def _empty_dir(pod: Object, policy: Policy) -> Decision:
     return GO
 
 
-def _unmanaged(pod: Object, policy: Policy) -> Decision:
-    if controller(pod) is None and not is_finished(pod) and not policy.force:
-        return Decision("refuse", "it has no controller, so it would never come back (force: true)")
-    return GO
-
-
-_FILTERS: tuple[Filter, ...] = (_mirror, _program, _daemon_set, _empty_dir, _unmanaged)
+_FILTERS: tuple[Filter, ...] = (_mirror, _daemon_set, _empty_dir)
 
 
 def decide(pod: Object, policy: Policy) -> Decision:

@@ -11,20 +11,21 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from gameday.events import Progress
-from gameday.faults.base import FaultError
+from gameday.extend import FaultError, Step
 from gameday.faults.budgets import ASK_ANYWAY, Budgets
+from gameday.faults.pods import what_keeps
 from gameday.ledger.operations import Evict
-from gameday.platform.errors import ApiError, Unreachable
+from gameday.platform.errors import ApiError, Failure, Unreachable, only
 from gameday.platform.following import follow
 from gameday.platform.objects import Object, Ref
 from gameday.platform.resources import PODS
 
 if TYPE_CHECKING:
-    from gameday.ledger.ledger import Entry, StepLedger
-    from gameday.platform.world import World
+    from gameday.ledger.ledger import Entry
 
 
 _AGAIN = frozenset({409, 429, 500, 503, 504})  # conflicts over a budget's status, budgets, a stumbling server
+_SEVERAL = "more than one PodDisruptionBudget"  # a 500 of the server's that no waiting ends (eviction.go)
 AT_ONCE = 64
 TELL_EVERY = 2.0
 
@@ -32,16 +33,15 @@ TELL_EVERY = 2.0
 class Evictor:
     """One drain's evictions. Raises FaultError, naming each pod that is left and what blocks it."""
 
-    def __init__(
-        self, world: World, ledger: StepLedger, pods: list[Object], grace: int | None, timeout: float
-    ) -> None:
-        self._world, self._ledger = world, ledger
+    def __init__(self, step: Step, pods: list[Object], grace: int | None, timeout: float) -> None:
+        self._world, self._ledger = step.world, step.ledger
         self._grace, self._timeout = grace, timeout
         self._pods = {p["metadata"]["uid"]: p for p in pods}
         self._left = set(self._pods)
         self._total = len(pods)
         self._blocked: dict[str, str] = {}  # pod uid → the budget's words
-        self._budgets = Budgets(world.kube)
+        self._asked: set[str] = set()  # pods whose eviction was accepted
+        self._budgets = Budgets(step.kube)
         self._limit = asyncio.Semaphore(AT_ONCE)
         self._done = asyncio.Event()
 
@@ -64,8 +64,8 @@ class Evictor:
                     task.cancel()
         except TimeoutError:
             raise FaultError(f"not drained after {self._timeout:g} s: {self._waiting(limit=20)}") from None
-        except ExceptionGroup as failures:
-            raise FaultError(str(failures.exceptions[0])) from failures
+        except ExceptionGroup as group:
+            raise FaultError(str(only(Failure, group)[0])) from group
 
     async def _evict(self, entry: Entry, pod: Object) -> None:
         """Ask until it passes: when the budget allows one more, or after what the server asked for."""
@@ -76,11 +76,13 @@ class Evictor:
                 async with budget.turn() if budget else self._limit:
                     await self._ledger.make(entry)
                 self._blocked.pop(uid, None)
+                self._asked.add(uid)
                 return
             except Unreachable:  # an eviction names the pod's UID, so it may be asked for again
                 await asyncio.sleep(0.2)
             except ApiError as error:
-                if error.status not in _AGAIN:
+                # Pods of a namespace that ends go by themselves, and kubectl drain waits for them, too.
+                if _SEVERAL in error.message or not (error.status in _AGAIN or error.namespace_ends):
                     raise
                 if error.status == 429 and budget:
                     budget.refused()
@@ -95,6 +97,8 @@ class Evictor:
                 await self._look_again()
             elif kind == "DELETED" or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
                 self._leave(pod["metadata"]["uid"])
+            elif pod["metadata"]["uid"] in self._left:
+                self._pods[pod["metadata"]["uid"]] = pod
             if not self._left:
                 self._done.set()
                 return
@@ -119,8 +123,22 @@ class Evictor:
             )
 
     def _waiting(self, limit: int = 3) -> str:
-        if not self._blocked:
-            return f"{len(self._left)} of {self._total} pods still end"
+        ending = sorted(self._ends(self._pods[uid]) for uid in self._left & self._asked)
+        waiting = len(self._left - self._asked - self._blocked.keys())
+        said = [self._held(limit)] if self._blocked else []
+        if ending:
+            more = f" and {len(ending) - limit} more" if len(ending) > limit else ""
+            said.append(f"{len(ending)} of {self._total} pods still end: {', '.join(ending[:limit])}{more}")
+        if waiting:
+            said.append(f"{waiting} of {self._total} pods are not asked to go yet")
+        return "; ".join(said) or "all pods are gone"
+
+    def _ends(self, pod: Object) -> str:
+        """A pod that was asked to go, and what may keep it."""
+        meta, why = pod["metadata"], what_keeps(pod, self._grace)
+        return f"{meta['namespace']}/{meta['name']}" + (f" ({why})" if why else "")
+
+    def _held(self, limit: int) -> str:
         held: dict[str, list[str]] = defaultdict(list)
         for uid, budget in self._blocked.items():
             meta = self._pods[uid]["metadata"]

@@ -5,23 +5,22 @@ Field names and semantics are Istio's: https://istio.io/latest/docs/reference/co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from gameday.experiment.model import DNSLabel, ObjectName, PositiveDuration, Spec, Text
+from gameday.experiment.model import DNSLabel, Line, ObjectName, PositiveDuration, Spec
 from gameday.experiment.quantity import format_duration
 from gameday.experiment.values import at_least
-from gameday.faults.base import Evidence, FaultPlan, PlanError
+from gameday.extend import Evidence, Fault, FaultPlan, Injected, PlanError, Step
 from gameday.faults.pods import check_namespaces
-from gameday.ledger.operations import Edit, Patch
+from gameday.ledger.edits import Edit
+from gameday.ledger.operations import Patch
+from gameday.platform.effect import Effect, Kind, named
 from gameday.platform.errors import PlatformError, not_found
-from gameday.platform.istio import API, Service, services_of
+from gameday.platform.istio import API, Service, Way, services_of, ways_of
 from gameday.platform.objects import Object, Ref
 from gameday.platform.world import Victim, World
-
-if TYPE_CHECKING:
-    from gameday.ledger.ledger import StepLedger
 
 FLAGS = 'response_flags=~".*(DI|FI).*"'  # Envoy's: delay injected, fault injected
 Percentage = Annotated[float, Field(100.0, gt=0, le=100, description="Of the requests, in percent.")]
@@ -46,7 +45,7 @@ class IstioSpec(Spec):
 
     virtual_service: ObjectName = Field(description="The VirtualService.")
     namespace: DNSLabel = Field(description="Its namespace.")
-    routes: list[Text] = Field([], description="HTTP routes by name; all when left out.")
+    routes: list[Line] = Field([], description="HTTP routes by name; all when left out.")
     delay: DelaySpec | None = Field(None, description="Delay requests.")
     abort: AbortSpec | None = Field(None, description="Abort requests.")
 
@@ -57,40 +56,58 @@ class IstioSpec(Spec):
         return self
 
 
-class Istio:
+class Istio(Fault[IstioSpec]):
     """HTTP routes get Istio's own fault injection; put back where it is still ours."""
 
     Spec: ClassVar[type[Spec]] = IstioSpec
-    instant: ClassVar[bool] = False
     example: ClassVar[str] = (
         "istio: {virtualService: inference, namespace: inference, abort: {httpStatus: 503, percentage: 10}}"
     )
 
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: IstioSpec, world: World) -> FaultPlan[IstioSpec]:
         check_namespaces([spec.namespace], world)
         found = await _read(spec, world)
         edits = _edits(found, spec)
         others = [_name(e) for e in edits if e.before is not None]
-        services = services_of(found, [e.item for e in edits])
+        services = services_of(await _ways(found, edits, world))
         return FaultPlan(
             spec,
             (Victim(Ref.of(found), "object"),),
             changes=tuple(f"{Ref.of(found)}: {_name(edit)}: {_words(spec)}" for edit in edits),
-            needs=(f"patch virtualservices.networking.istio.io {spec.namespace}",),
+            needs=(f"patch virtualservices.networking.istio.io {spec.namespace} {spec.virtual_service}",),
             warnings=(
                 "Istio neither retries nor times requests out on a route while it injects faults there",
                 *(f"{name} injects a fault already; it comes back when ours goes" for name in others),
             ),
+            basis={f"{Ref.of(found)}: the fault of {_name(e)}": e.before for e in edits},
             data={"services": [[s.name, s.namespace] for s in services]},
         )
 
-    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
-        found = await _read(plan.spec, world)
-        plan.data["hit"] = await _total(plan, world, FLAGS)
-        edits = _edits(found, plan.spec)
-        await ledger.perform([await Patch.of(world.kube, plan.victims[0].ref, *edits)])
+    async def effects(self, plan: FaultPlan[IstioSpec], world: World) -> tuple[Effect, ...]:
+        """The services behind the routes, as they are named now, and the delegates that name them.
 
-    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+        Of a route that leads to none nobody can say whose requests fail: it must be allowed by name.
+        """
+        found = await _read(plan.spec, world)
+        ways = await _ways(found, _edits(found, plan.spec), world)
+        words = _words(plan.spec)
+        delegates = dict.fromkeys(w.delegate for w in ways if w.delegate)
+        return (
+            *(
+                named(Kind.SERVICE, s.name, f"requests: {words}", namespace=s.namespace)
+                for s in services_of(ways)
+            ),
+            *(Effect(Kind.OBJECT, d, f"its routes: {words}") for d in delegates),
+            *(Effect(Kind.OTHER, Ref.of(found), f"{_nowhere(w)}: {words}") for w in ways if not w.services),
+        )
+
+    async def inject(self, plan: FaultPlan[IstioSpec], step: Step) -> None:
+        found = await _read(plan.spec, step.world)
+        step.record(hit=await _total(plan, step.world, FLAGS))
+        edits = _edits(found, plan.spec)
+        await step.ledger.perform([await Patch.of(step.kube, plan.victims[0].ref, *edits)])
+
+    async def settled(self, plan: FaultPlan[IstioSpec], injected: Injected, world: World) -> Evidence:
         """By the requests that proxies say they delayed or aborted; by the object where they say nothing."""
         found = await world.kube.find(plan.victims[0].ref)
         if found is None:
@@ -98,20 +115,24 @@ class Istio:
         routes = found["spec"].get("http") or []
         ours = [r for r in routes if r.get("fault") == _fault(plan.spec)]
         facts = [f"{plan.victims[0].ref}: {len(ours)} of {len(routes)} routes have the fault"]
-        hit = await _total(plan, world, FLAGS)
+        before, hit = injected.data.get("hit"), await _total(plan, world, FLAGS)
+        rate = await _total(plan, world, *(('reporter="source"', "[1m]") if ours else (FLAGS, "[5s]")))
+        if before is None or hit is None or rate is None:  # an undo is not held up by the monitoring
+            facts.append("what proxies injected can't be known: taken from the object alone")
+            return Evidence("in" if ours else "out", tuple(facts))
+        more = hit - float(before)
         if not ours:
-            if hit is not None and await _total(plan, world, FLAGS, "rate", "[5s]"):
+            if rate:
                 return Evidence("partial", (*facts, "proxies still inject it"))
-            if hit is not None:
-                facts.append(f"proxies injected it into {hit - (plan.data.get('hit') or 0):.0f} requests")
+            if hit:
+                facts.append(f"proxies injected it into {more:.0f} requests")
             return Evidence("out", tuple(facts))
-        if not await _total(plan, world, 'reporter="source"', "rate", "[1m]"):
+        if not rate:
             return Evidence("in", (*facts, "no requests are seen by proxies: taken from the object alone"))
-        more = (hit or 0) - (plan.data.get("hit") or 0)
         return Evidence("in" if more > 0 else "partial", (*facts, f"proxies injected it {more:.0f} times"))
 
 
-async def _read(spec: Any, world: World) -> Object:
+async def _read(spec: IstioSpec, world: World) -> Object:
     ref = Ref(API, "VirtualService", spec.virtual_service, spec.namespace)
     try:
         return await world.kube.get(ref)
@@ -121,7 +142,7 @@ async def _read(spec: Any, world: World) -> Object:
         raise
 
 
-def _edits(found: Object, spec: Any) -> list[Edit]:
+def _edits(found: Object, spec: IstioSpec) -> list[Edit]:
     """One for each route, which is told from others by its name, or by what it matches and where it leads."""
     routes: list[Object] = found["spec"].get("http") or []
     ref = Ref.of(found)
@@ -145,13 +166,25 @@ def _edits(found: Object, spec: Any) -> list[Edit]:
     return edits
 
 
+async def _ways(found: Object, edits: list[Edit], world: World) -> list[Way]:
+    """Where the requests go of the routes that are changed."""
+    routes = [r for r in found["spec"]["http"] if any(e.matches(r) for e in edits)]
+    return await ways_of(routes, found["metadata"]["namespace"], world.kube)
+
+
+def _nowhere(way: Way) -> str:
+    """The words for a route that leads to no service."""
+    name = f"route {way.route['name']}" if way.route.get("name") else "a route without a name"
+    return f"{name}, which leads to no service" + (f" by {way.delegate}" if way.delegate else "")
+
+
 def _name(edit: Edit) -> str:
     fields = dict(edit.item)
     hosts = [r["destination"]["host"] for r in fields.get("route") or ()]
-    return f"route {fields['name']}" if fields["name"] else f"the route to {', '.join(hosts)}"
+    return f"route {fields['name']}" if fields["name"] else f"the route to {', '.join(hosts) or 'no host'}"
 
 
-def _fault(spec: Any) -> Object:
+def _fault(spec: IstioSpec) -> Object:
     fault: Object = {}
     if spec.delay:
         # Seconds, which every version reads: protobuf's own JSON knows no other unit.
@@ -165,7 +198,7 @@ def _fault(spec: Any) -> Object:
     return fault
 
 
-def _words(spec: Any) -> str:
+def _words(spec: IstioSpec) -> str:
     words = []
     if spec.delay:
         words.append(f"delay {spec.delay.percentage:g}% by {format_duration(spec.delay.fixed_delay)}")
@@ -174,19 +207,19 @@ def _words(spec: Any) -> str:
     return " and ".join(words)
 
 
-async def _total(
-    plan: FaultPlan, world: World, matchers: str, function: str = "", window: str = ""
-) -> float | None:
-    """Requests to the routes' services by their proxies' count; None when Prometheus can't tell."""
+async def _total(plan: FaultPlan[IstioSpec], world: World, matchers: str, window: str = "") -> float | None:
+    """Requests to the routes' services by their proxies' count, or how many a second over a window.
+
+    None when Prometheus can't be asked; a counter that no proxy has yet is at 0.
+    """
     if world.prometheus is None:
         return None
     by = "destination_service_name, destination_service_namespace"  # so that `or` keeps each service's
     services = [Service(*pair) for pair in plan.data["services"]]
     selectors = [f"istio_requests_total{{{matchers},{s.matchers}}}{window}" for s in services]
+    counted = [f"rate({s})" if window else s for s in selectors]
     try:
-        found = await world.prometheus.instant(
-            " or ".join(f"sum by ({by}) ({function}({s}))" for s in selectors)
-        )
-    except PlatformError:  # the object itself must do: an undo is not held up by the monitoring
+        found = await world.prometheus.instant(" or ".join(f"sum by ({by}) ({c})" for c in counted))
+    except PlatformError:
         return None
-    return sum(value for _, value in found) if found else None
+    return sum(value for _, value in found)

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+import re
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from gameday.experiment.model import NodePick, PositiveDuration, Spec, Text
-from gameday.faults.base import Evidence, FaultPlan, PlanError
+from gameday.experiment.model import EndingSpec, NodePick, PositiveDuration, Spec
+from gameday.experiment.text import describe
+from gameday.experiment.values import checked
+from gameday.extend import Already, Evidence, FaultPlan, Injected
 from gameday.faults.nodes import node_victim, pick_nodes
 from gameday.faults.on_node import NodeProgramFault, OnNode, needs
+from gameday.platform.effect import Effect
 from gameday.platform.objects import condition, is_ready
 from gameday.platform.world import World
 
 LOST_WITHIN = 300.0  # seconds in which a cluster calls a silent node lost; its controller manager decides
 
 
-class NodeShutdownSpec(Spec):
+def _unit(text: str) -> None:
+    """A name as systemd.unit(5) has it: `*`, `?` and `[` would mean several units, a dash an option."""
+    if not re.fullmatch(r"[A-Za-z0-9_][-A-Za-z0-9:_.@]{0,200}", text):
+        raise ValueError(f"is no systemd unit such as kubelet or k3s-agent, found {describe(text)}")
+
+
+class NodeShutdownSpec(EndingSpec):
     """Which nodes' kubelets stop."""
 
     nodes: NodePick = Field(description="The nodes: by name, or by selector and number.")
-    unit: Text = Field("kubelet", description="The kubelet's systemd unit; k3s-agent or rke2-agent, say.")
+    unit: Annotated[str, checked(_unit)] = Field(
+        "kubelet", description="The kubelet's systemd unit; k3s-agent or rke2-agent, say."
+    )
     settle_within: PositiveDuration = Field(
         "5m",
         validate_default=True,
@@ -29,7 +41,7 @@ class NodeShutdownSpec(Spec):
     )
 
 
-class NodeShutdown(NodeProgramFault):
+class NodeShutdown(NodeProgramFault[NodeShutdownSpec]):
     """A node's kubelet stops and is started again; until then the cluster sees a lost node."""
 
     Spec: ClassVar[type[Spec]] = NodeShutdownSpec
@@ -37,11 +49,11 @@ class NodeShutdown(NodeProgramFault):
     silences: ClassVar[bool] = True
     example: ClassVar[str] = "nodeShutdown: {nodes: {names: [gpu-0]}}"
 
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: NodeShutdownSpec, world: World) -> FaultPlan[NodeShutdownSpec]:
         nodes = await pick_nodes(spec.nodes, world)
         lost = [n["metadata"]["name"] for n in nodes if not is_ready(n)]
         if lost:
-            raise PlanError(f"{', '.join(lost)}: not Ready already, nothing would change: choose other nodes")
+            raise Already(f"{', '.join(lost)}: not Ready already, nothing would change: choose other nodes")
         programs = [OnNode(v.ref, "kubelet-stop", {"unit": spec.unit}) for v in map(node_victim, nodes)]
         return FaultPlan(
             spec,
@@ -51,12 +63,22 @@ class NodeShutdown(NodeProgramFault):
             data={"programs": [p.to_data() for p in programs]},
         )
 
-    def programs(self, plan: FaultPlan) -> list[OnNode]:
+    async def effects(self, plan: FaultPlan[NodeShutdownSpec], world: World) -> tuple[Effect, ...]:
+        """The pods that the cluster gives up, where the nodes stay lost for longer than they tolerate."""
+        from gameday.faults.losing import UNREACHABLE, by_taint
+
+        names = [v.ref.name for v in plan.victims]
+        return await by_taint(names, UNREACHABLE, "ends: its node is lost for too long", world)
+
+    def programs(self, plan: FaultPlan[NodeShutdownSpec]) -> list[OnNode]:
         return [OnNode.from_data(p) for p in plan.data["programs"]]
 
-    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+    def settle_within(self, spec: NodeShutdownSpec) -> float:
+        return spec.settle_within
+
+    async def settled(self, plan: FaultPlan[NodeShutdownSpec], injected: Injected, world: World) -> Evidence:
         """In when the cluster calls the nodes lost, out when they are Ready and their programs have ended."""
-        programs = await super().settled(plan, world)
+        programs = await super().settled(plan, injected, world)
         nodes = await asyncio.gather(*(world.kube.get(v.ref) for v in plan.victims))
         ready = {n["metadata"]["name"]: condition(n, "Ready") for n in nodes}
         facts = tuple(

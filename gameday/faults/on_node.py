@@ -1,4 +1,4 @@
-"""What all faults that run on nodes have in common: their programs are checked, put in force, and read back.
+"""Faults that run on nodes: their programs are checked, put in force, and read back.
 
 A family says by `programs` what is to run where, from its plan's data; the rest is here.
 """
@@ -8,29 +8,31 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import zlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
-from gameday.faults.base import Evidence, FaultError, FaultPlan, PlanError
+from gameday.extend import Evidence, Fault, FaultError, FaultPlan, Injected, Made, PlanError, Step
+from gameday.extend.fault import S
 from gameday.ledger.node_pod import Settings
 from gameday.ledger.node_program import NodeProgram
-from gameday.ledger.node_report import Report
+from gameday.ledger.node_report import Report, alone
 from gameday.ledger.store import NAMESPACE
-from gameday.node.task import Task
+from gameday.node.task import BEGIN_WITHIN, Task
 from gameday.platform.complaints import warnings_about
+from gameday.platform.effect import Effect, Kind, NodeState
 from gameday.platform.errors import ApiError, PlatformError
 from gameday.platform.objects import Ref
+from gameday.states import Change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gameday.experiment.model import NodeProgram as Options
-    from gameday.ledger.ledger import StepLedger
     from gameday.platform.world import World
 
-START_WITHIN = 120.0  # seconds from a pod's creation to its first words, with the image's download
+START_WITHIN = BEGIN_WITHIN  # from a pod's creation to its first words: it does not begin any later
 TELL_AFTER = 3.0  # seconds after which one is told what is waited for
 SPARE = 20.0  # seconds that a program waits beyond the hold: the undo should come from here, not from there
 MANAGEMENT_HOLD = 120.0  # a node's management may be cut for less than this
@@ -69,31 +71,38 @@ class OnNode:
         return cls(Ref.from_data(data["node"]), data["action"], data["options"])
 
 
-class NodeProgramFault(ABC):
+class NodeProgramFault(Fault[S]):
     """A fault that is one program on each of its nodes; `plan` is the family's.
 
     `spare` is how many seconds beyond the hold its programs wait before they revert by themselves. `silences`
     says that a node's kubelet not answering is what is to be expected of it.
     """
 
-    instant: ClassVar[bool] = False
     spare: ClassVar[float] = SPARE
     silences: ClassVar[bool] = False
-    _running: tuple[NodeProgram, ...] = ()
-    _warned: frozenset[str] = frozenset()
 
     @abstractmethod
-    def programs(self, plan: FaultPlan) -> list[OnNode]:
-        """What runs where; only from the plan's data, since a plan may come from a file."""
+    def programs(self, plan: FaultPlan[S]) -> list[OnNode]:
+        """The programs and their nodes; only from the plan's data, since a plan may come from a file."""
 
-    async def inspect(self, plan: FaultPlan, world: World, ledger: StepLedger) -> list[str]:
+    async def effects(self, plan: FaultPlan[S], world: World) -> tuple[Effect, ...]:
+        """The nodes that programs change where something on them is the victim: a pod's VF, say."""
+        lost = {v.ref.name for v in plan.victims if v.role == "node"}
+        nodes = [p.node for p in self.programs(plan) if p.node.name not in lost]
+        return tuple(Effect(Kind.OBJECT, node, "a program changes its hardware") for node in nodes)
+
+    def leaves(self, plan: FaultPlan[S]) -> frozenset[NodeState]:
+        silent = self.silences or any(p.options.get("allowManagement") for p in self.programs(plan))
+        return frozenset({NodeState.NOT_READY} if silent else ())
+
+    async def inspect(self, plan: FaultPlan[S], step: Step) -> list[str]:
         """Ask each node, by a program that changes nothing, what speaks against the fault."""
-        checks = await self._operations(plan, world, "check")
+        checks = await self._operations(plan, step.world, "check")
         try:
-            await ledger.perform(checks)
+            await step.ledger.perform(checks)
         except PlatformError as error:
             return [str(error)]
-        found = await asyncio.gather(*(self._checked(c, world) for c in checks))
+        found = await asyncio.gather(*(self._checked(c, step.world) for c in checks))
         return [problem for problems in found for problem in problems]
 
     async def _checked(self, program: NodeProgram, world: World) -> list[str]:
@@ -105,10 +114,10 @@ class NodeProgramFault(ABC):
             return [f"{program.node}: the program ended without a word ({report.waiting})"]
         return [f"{program.node}: {p}" for p in report.events[-1].get("problems") or ()]
 
-    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
-        self._running = tuple(await self._operations(plan, world, "run"))
-        await ledger.perform(self._running)
-        done = await asyncio.gather(*(self._started(p, world) for p in self._running), return_exceptions=True)
+    async def inject(self, plan: FaultPlan[S], step: Step) -> None:
+        programs = await self._operations(plan, step.world, "run")
+        await step.ledger.perform(programs)
+        done = await asyncio.gather(*(self._started(p, step.world) for p in programs), return_exceptions=True)
         for result in done:
             if isinstance(result, BaseException):
                 raise result
@@ -117,21 +126,27 @@ class NodeProgramFault(ABC):
         """Wait until the program says that it is in force. Raises FaultError when it says otherwise."""
         _complain(program, await self._until_said(program, world, "in"))
 
-    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
-        """What the programs last said; once they are undone, what the undo heard of them."""
-        seen = await asyncio.gather(*(self._look(p, world) for p in self._running))
+    async def settled(self, plan: FaultPlan[S], injected: Injected, world: World) -> Evidence:
+        """The programs' last words; once they are undone, those that the undo heard."""
+        programs = injected.of(NodeProgram.kind)
+        if not programs:
+            return Evidence("out", ("no program was started",))
+        seen = await asyncio.gather(*(self._look(p, world) for p in programs))
         states = {e.state for e in seen}
         facts = tuple(f for e in seen for f in e.facts)
-        return Evidence(states.pop() if len(states) == 1 else "partial", facts)
+        warned = _warn_of_those_alone(programs, injected.data.get("warned", ()), world)
+        return Evidence(states.pop() if len(states) == 1 else "partial", facts, {"warned": warned})
 
-    async def _look(self, program: NodeProgram, world: World) -> Evidence:
-        if program.last is not None:
-            self._warn(program, world)
-            return _evidence(program, program.last)
+    async def _look(self, made: Made, world: World) -> Evidence:
+        program = NodeProgram.from_data(made.operation)
+        if last := made.learned.get("last"):  # which its undo heard
+            return _evidence(program, last)
         try:
             report = await program.report(world.kube)
         except ApiError as error:
             if error.status == 404:
+                if made.state == Change.UNDONE and not made.learned.get("created"):
+                    return Evidence("out", (f"{program.node}: the program was never there",))
                 raise FaultError(f"{program.ref} is gone, and nobody heard its last words") from error
             raise
         if report.silent:
@@ -141,18 +156,9 @@ class NodeProgramFault(ABC):
             return Evidence("partial", (f"{program.node}: {report.waiting or 'nothing said yet'}",))
         return _evidence(program, report.events[-1])
 
-    def _warn(self, program: NodeProgram, world: World) -> None:
-        """Say, once, that the fault was over before the run ended it."""
-        from gameday.events import Warn
-
-        if program.alone and program.node not in self._warned:
-            self._warned = self._warned | {program.node}
-            text = f"the program on {program.node} did not keep it in force to the end{program.alone}"
-            world.emit(Warn(source="node program", message=text))
-
     # -- programs ------------------------------------------------------------------------------
 
-    async def _operations(self, plan: FaultPlan, world: World, mode: str) -> list[NodeProgram]:
+    async def _operations(self, plan: FaultPlan[S], world: World, mode: str) -> list[NodeProgram]:
         nodes = {v.node or v.ref.name for v in plan.victims}  # those that are left of the plan's
         wanted = [p for p in self.programs(plan) if p.node.name in nodes]
         addresses = await asyncio.gather(*(_addresses(p.node, world) for p in wanted))
@@ -185,6 +191,18 @@ class NodeProgramFault(ABC):
                 world.emit(Progress(step=world.step, message=f"{program.node} does not run it yet: {told}"))
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, 0.5)
+
+
+def _warn_of_those_alone(programs: Sequence[Made], warned: Sequence[str], world: World) -> list[str]:
+    """Say once of each node that its fault was over before the run ended it; returns all nodes told of."""
+    from gameday.events import Warn
+
+    reasons = {str(p.operation["node"]): alone(p.learned.get("last")) for p in programs}
+    new = {node: why for node, why in reasons.items() if why and node not in warned}
+    for node, why in new.items():
+        text = f"the program on {node} did not keep it in force to the end{why}"
+        world.emit(Warn(source="node program", message=text))
+    return [*warned, *new]
 
 
 def _evidence(program: NodeProgram, said: dict[str, Any]) -> Evidence:
@@ -278,7 +296,7 @@ def needs(world: World) -> tuple[str, ...]:
     places += [(kind, NAMESPACE) for kind in RBAC]
     made = [f"{verb} {kind} {where}" for kind, where in places for verb in ("create", "get", "delete")]
     read = [*(f"{verb} pods {space}" for verb in ("list", "watch")), f"get pods/log {space}", "get nodes"]
-    return tuple(dict.fromkeys([*made, *read, f"get leases.coordination.k8s.io {NAMESPACE}"]))
+    return tuple(dict.fromkeys([*made, *read]))
 
 
 def check_management(allowed: bool, world: World) -> None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from gameday.experiment.model import DNSLabel, LabelSelector, Pick, Spec
-from gameday.faults.base import Evidence, FaultPlan, PlanError
-from gameday.faults.pods import pick_pods, pod_victim, pods_now
+from gameday.experiment.model import DNSLabel, EndingSpec, LabelSelector, Pick, Spec
+from gameday.extend import Evidence, Fault, FaultPlan, Injected, Step
+from gameday.faults.pods import pick_pods, pod_victim, pods_now, what_keeps
 from gameday.ledger.operations import Delete
-from gameday.platform.objects import controller
+from gameday.platform.objects import Object
 
 if TYPE_CHECKING:
-    from gameday.ledger.ledger import StepLedger
     from gameday.platform.world import World
 
 
-class PodKillSpec(Spec):
+class PodKillSpec(EndingSpec):
     """Which pods, how many, and how."""
 
     selector: LabelSelector = Field(description="The pods, by label selector.")
@@ -29,18 +28,16 @@ class PodKillSpec(Spec):
     )
 
 
-class PodKill:
+class PodKill(Fault[PodKillSpec]):
     """Pods are deleted whatever their budgets say. Not undone: their controllers make new ones."""
 
     Spec: ClassVar[type[Spec]] = PodKillSpec
     instant: ClassVar[bool] = True
+    ends_by_hand: ClassVar[bool] = True
     example: ClassVar[str] = "podKill: {selector: app=trainer, namespace: training, pick: 1, grace: 0}"
 
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: PodKillSpec, world: World) -> FaultPlan[PodKillSpec]:
         chosen = await pick_pods(spec, world)
-        orphans = [p["metadata"]["name"] for p in chosen if controller(p) is None]
-        if orphans:
-            raise PlanError(f"pod {', '.join(orphans)} has no controller: nothing would make it again")
         names = [f"{spec.namespace}/{p['metadata']['name']}" for p in chosen]
         return FaultPlan(
             spec,
@@ -48,21 +45,25 @@ class PodKill:
             changes=tuple(f"delete pod {n}" for n in names),
             needs=(f"delete pods {spec.namespace}",),
             ends_pods=True,
-            irreversible=tuple(f"pod {n} is replaced by its controller, not restored" for n in names),
         )
 
-    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+    async def inject(self, plan: FaultPlan[PodKillSpec], step: Step) -> None:
         """Kills the pods that were approved; for those replaced since, as many of their successors."""
-        victims = [pod_victim(p) for p in await pods_now(plan, world)]
-        plan.data["killed"] = [v.ref.to_data() for v in victims]
-        await ledger.perform(Delete(v.ref, plan.spec.grace) for v in victims)
+        victims = [pod_victim(p) for p in await pods_now(plan.spec, plan, step.world)]
+        await step.ledger.perform(Delete(v.ref, plan.spec.grace) for v in victims)
 
-    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
-        """In when every pod that was killed is gone, by UID."""
-        from gameday.platform.objects import Ref
-
-        refs = [Ref.from_data(data) for data in plan.data.get("killed", ())]
+    async def settled(self, plan: FaultPlan[PodKillSpec], injected: Injected, world: World) -> Evidence:
+        """In when every pod that was killed is gone, by UID; one that does not go is named with the cause."""
+        refs = [made.ref for made in injected.of(Delete.kind)]
         found = await asyncio.gather(*(world.kube.find(r) for r in refs))
-        gone = [str(r) for r, obj in zip(refs, found, strict=True) if obj is None]
-        state = "in" if len(gone) == len(refs) else "partial"
-        return Evidence(state, tuple(f"{g} is gone" for g in gone))
+        facts = tuple(f"{r} {_fate(o)}" for r, o in zip(refs, found, strict=True))
+        state = "out" if not refs else "partial" if any(found) else "in"
+        return Evidence(state, facts)
+
+
+def _fate(pod: Object | None) -> str:
+    """What became of a pod that was killed, and what keeps one that does not go."""
+    if pod is None:
+        return "is gone"
+    why = what_keeps(pod)
+    return f"was asked to go, and still ends{f' ({why})' if why else ''}"

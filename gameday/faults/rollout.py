@@ -5,21 +5,21 @@ What each changes is what `kubectl argo rollouts` of 1.9 changes (pkg/kubectl-ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gameday.experiment.model import DNSLabel, ObjectName, PositiveDuration, Spec
+from gameday.experiment.model import DNSLabel, EndingSpec, ObjectName, PositiveDuration, Spec
 from gameday.experiment.problems import did_you_mean
-from gameday.faults.base import Evidence, FaultPlan, PlanError
+from gameday.extend import Already, Evidence, Fault, FaultPlan, Injected, PlanError, Step
 from gameday.faults.pods import check_namespaces
-from gameday.ledger.operations import Edit, Patch
+from gameday.faults.workloads import observed, workload_victim
+from gameday.ledger.edits import Edit
+from gameday.ledger.operations import Patch
+from gameday.ledger.rollout import Promote
 from gameday.platform.errors import ApiError
-from gameday.platform.objects import Object, Ref, Resource, gpus
-from gameday.platform.world import Victim, World
-
-if TYPE_CHECKING:
-    from gameday.ledger.ledger import StepLedger
+from gameday.platform.objects import Object, Ref, Resource
+from gameday.platform.world import World
 
 API_VERSION = "argoproj.io/v1alpha1"
 ROLLOUTS = Resource(API_VERSION, "Rollout", "rollouts")
@@ -29,7 +29,7 @@ REVISION = "rollout.argoproj.io/revision"
 AT_REST = ("Healthy", "Paused", "Degraded")
 
 
-class RolloutSpec(Spec):
+class RolloutSpec(EndingSpec):
     """Which Rollout, and what happens to it."""
 
     name: ObjectName = Field(description="The Rollout's name.")
@@ -51,29 +51,30 @@ class RolloutSpec(Spec):
         return self
 
 
-class Rollout:
+class Rollout(Fault[RolloutSpec]):
     """An update by Argo Rollouts is aborted and retried, undone and redone, paused, or promoted."""
 
     Spec: ClassVar[type[Spec]] = RolloutSpec
-    instant: ClassVar[bool] = False
     example: ClassVar[str] = "rollout: {name: gateway, namespace: inference, action: abort}"
 
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: RolloutSpec, world: World) -> FaultPlan[RolloutSpec]:
         check_namespaces([spec.namespace], world)
         rollout = await _read(spec, world)
         ref, status = Ref.of(rollout), rollout.get("status") or {}
         change, pods, data = await getattr(self, f"_{spec.action}")(spec, rollout, world)
-        template = (rollout["spec"].get("template") or {}).get("spec") or {}
-        resource = "rollouts.argoproj.io" + ("/status" if spec.action in ("abort", "promote") else "")
+        # For a change of the status, too: the undo of one without an answer gives the object a new version.
+        changed = ["", "/status"] if spec.action in ("abort", "promote") else [""]
         promoted = f"{ref}: the promotion; its new pods stay" if spec.action == "promote" else ""
         return FaultPlan(
             spec,
-            (Victim(ref, "workload", gpus=gpus({"spec": template}) * pods, pods=pods),),
+            (await workload_victim(rollout, world, pods),),
+            ends_pods=pods > 0,
             changes=(change,),
             irreversible=(promoted,) if promoted else (),
-            needs=(f"patch {resource} {spec.namespace}",),
+            needs=tuple(f"patch rollouts.argoproj.io{part} {spec.namespace} {spec.name}" for part in changed),
+            basis=_basis(ref, status, spec)
+            | ({f"{ref}: the template to go back to": data["target"]} if data else {}),
             data={
-                "hash": status.get("currentPodHash"),
                 "phase": status.get("phase"),
                 "step": status.get("currentStepIndex", 0),
                 **data,
@@ -82,20 +83,20 @@ class Rollout:
 
     # -- what each action means: its words, the pods that it replaces, and data for later ----------
 
-    async def _pause(self, spec: Any, rollout: Object, world: World) -> tuple[str, int, Object]:
+    async def _pause(self, spec: RolloutSpec, rollout: Object, world: World) -> tuple[str, int, Object]:
         if rollout["spec"].get("paused"):
-            raise PlanError(f"{Ref.of(rollout)} is paused already: nothing would change")
+            raise Already(f"{Ref.of(rollout)} is paused already: nothing would change")
         return f"pause {Ref.of(rollout)}", 0, {}
 
-    async def _abort(self, spec: Any, rollout: Object, world: World) -> tuple[str, int, Object]:
+    async def _abort(self, spec: RolloutSpec, rollout: Object, world: World) -> tuple[str, int, Object]:
         status = rollout.get("status") or {}
         if status.get("abort"):
-            raise PlanError(f"{Ref.of(rollout)} is aborted already: nothing would change")
+            raise Already(f"{Ref.of(rollout)} is aborted already: nothing would change")
         _check_under_way(rollout, "abort")
         words = f"abort the update of {Ref.of(rollout)}; afterwards it is retried from its first step"
         return words, int(status.get("updatedReplicas") or 0), {}
 
-    async def _promote(self, spec: Any, rollout: Object, world: World) -> tuple[str, int, Object]:
+    async def _promote(self, spec: RolloutSpec, rollout: Object, world: World) -> tuple[str, int, Object]:
         _check_under_way(rollout, "promote")
         if rollout["spec"].get("paused"):
             raise PlanError(f"{Ref.of(rollout)} is paused by hand (spec.paused): resume it first")
@@ -103,7 +104,7 @@ class Rollout:
         left = int(rollout["spec"].get("replicas", 1)) - int(status.get("updatedReplicas") or 0)
         return f"promote the update of {Ref.of(rollout)} {far}", max(left, 0), {}
 
-    async def _undo(self, spec: Any, rollout: Object, world: World) -> tuple[str, int, Object]:
+    async def _undo(self, spec: RolloutSpec, rollout: Object, world: World) -> tuple[str, int, Object]:
         ref = Ref.of(rollout)
         if rollout["spec"].get("workloadRef"):
             raise PlanError(
@@ -128,24 +129,25 @@ class Rollout:
 
     # ----------------------------------------------------------------------------------------------
 
-    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
-        from gameday.ledger.rollout import Promote
-
+    async def inject(self, plan: FaultPlan[RolloutSpec], step: Step) -> None:
         ref, spec = plan.victims[0].ref, plan.spec
         match spec.action:
             case "pause":
-                change = await Patch.of(world.kube, ref, Edit(("spec", "paused"), True))
+                change = await Patch.of(step.kube, ref, Edit(("spec", "paused"), True))
             case "undo":
-                change = await Patch.of(world.kube, ref, Edit(("spec", "template"), plan.data["template"]))
+                change = await Patch.of(step.kube, ref, Edit(("spec", "template"), plan.data["template"]))
             case "abort":
                 edit = Edit(("status", "abort"), True)
-                change = await Patch.of(world.kube, ref, edit, subresource="status")
+                change = await Patch.of(step.kube, ref, edit, subresource="status")
             case _:
-                edit = _promotion(await world.kube.get(ref), full=spec.full)
-                change = await Promote.of(world.kube, ref, edit, subresource="status")
-        await ledger.perform([change])
+                edit = _promotion(await step.kube.get(ref), full=spec.full)
+                change = await Promote.of(step.kube, ref, edit)
+        await step.ledger.perform([change])
 
-    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+    def settle_within(self, spec: RolloutSpec) -> float:
+        return spec.settle_within
+
+    async def settled(self, plan: FaultPlan[RolloutSpec], injected: Injected, world: World) -> Evidence:
         ref, data = plan.victims[0].ref, plan.data
         rollout = await world.kube.find(ref)
         if rollout is None:
@@ -153,26 +155,45 @@ class Rollout:
         status = rollout.get("status") or {}
         phase, current = status.get("phase"), status.get("currentPodHash")
         facts = (f"{ref}: {phase} {status.get('message') or ''}".rstrip(),)
-        rests = phase in AT_REST and str(status.get("observedGeneration")) == str(
-            rollout["metadata"].get("generation")
-        )
+        seen = _seen(rollout)
+        rests = seen and phase in AT_REST
         match plan.spec.action:
             case "pause":
-                paused = bool(rollout["spec"].get("paused"))
-                state = ("in" if phase == "Paused" else "partial") if paused else "out"
+                # An update that waits at a step is Paused before, and after: the phase alone says nothing.
+                state = "in" if phase == "Paused" and rollout["spec"].get("paused") else "out"
+                state = state if seen else "partial"
             case "abort":
-                aborted = bool(status.get("abort"))
-                state = ("in" if phase == "Degraded" else "partial") if aborted else "out"
-                state = "partial" if not aborted and phase == "Degraded" else state
+                aborted, since = bool(status.get("abort")), status.get("abortedAt")
+                state = ("in" if phase == "Degraded" and since else "partial") if aborted else "out"
+                state = "partial" if not aborted and (phase == "Degraded" or since) else state
             case "undo":
                 back = phase in ("Healthy", data["phase"])
                 state = "in" if current == data["target"] else "out" if back else "partial"
                 state = state if rests else "partial"
             case _:
                 beyond = int(status.get("currentStepIndex") or 0) > int(data["step"] or 0)
-                done = status.get("stableRS") == current
+                promoted = (Promote.from_data(m.operation) for m in injected.of(Promote.kind))
+                done = status.get("stableRS") == current or any(p.replaced_in(rollout) for p in promoted)
                 state = "over" if done or (beyond and not plan.spec.full) else "partial"
         return Evidence(state, facts)
+
+
+def _basis(ref: Ref, status: Object, spec: RolloutSpec) -> dict[str, Any]:
+    """The update that is meant; of a promotion that ends at the next step, also the step that it is from."""
+    step = {f"{ref}: the step that it is at": int(status.get("currentStepIndex") or 0)}
+    one_step = spec.action == "promote" and not spec.full
+    return {f"{ref}: the template that it updates to": status.get("currentPodHash")} | (
+        step if one_step else {}
+    )
+
+
+def _seen(rollout: Object) -> bool:
+    """Whether the status is of the spec as it is now, and of no pause that was ended since.
+
+    As GetRolloutPhase judges it: argo-rollouts 1.9, utils/rollout/rolloututil.go.
+    """
+    status = rollout.get("status") or {}
+    return observed(rollout) and (bool(status.get("pauseConditions")) or not status.get("controllerPause"))
 
 
 def _promotion(rollout: Object, *, full: bool) -> Edit:
@@ -206,7 +227,7 @@ def _template(replica_set: Object) -> Object:
     return {**template, "metadata": {**meta, "labels": labels}}
 
 
-async def _read(spec: Any, world: World) -> Object:
+async def _read(spec: RolloutSpec, world: World) -> Object:
     ref = Ref(API_VERSION, "Rollout", spec.name, spec.namespace)
     try:
         await world.kube.resource(API_VERSION, "Rollout")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gameday.ledger.operations import RESTORED, Undone
+from gameday.ledger.operations import RESTORED, Operation, Refused, Undone
 from gameday.platform.chaostoolkit import run_activity
+from gameday.platform.effect import Touch
 from gameday.platform.errors import PlatformError
 from gameday.platform.objects import Ref
 
@@ -16,16 +17,18 @@ if TYPE_CHECKING:
 NOT_RECORDED = "(written into the file itself, so not recorded)"
 
 
-@dataclass
-class Activity:
+@dataclass(frozen=True)
+class Activity(Operation):
     """Run an activity; undo runs another one, where the file names it.
 
-    What an activity changes cannot be read back, so the undo runs again whenever it is asked for, and the
-    audit can only say whether it ended well. Without `activity` there is only the undo, as of a whole run.
+    What an activity changes cannot be read back, so the undo runs again whenever it is asked for. Without
+    `activity` there is only the undo, as of a whole run.
     """
 
     kind: ClassVar[str] = "activity"
     interruptible: ClassVar[bool] = True  # a cancellation kills it, instead of waiting for its end
+    verifiable: ClassVar[bool] = False
+    past: ClassVar[str] = "not undone"
     name: str
     what: str
     activity: dict[str, Any] | None = None  # not recorded: undo does not need it
@@ -34,8 +37,6 @@ class Activity:
     secrets: dict[str, Any] = field(default_factory=dict)
     timeout: float = 300.0
     chain: str = ""  # undone one after the other with those of the same chain
-    result: Any = field(default=None, compare=False)
-    failure: str = field(default="", compare=False)  # of the last undo in this process
 
     @property
     def ref(self) -> Ref:
@@ -45,6 +46,10 @@ class Activity:
     def summary(self) -> str:
         then = f", undone by {self.undo_with['name']}" if self.undo_with else ""
         return f"run {self.what}{then}" if self.what else then.lstrip(", ")
+
+    def touches(self) -> tuple[Touch, ...]:
+        """The activity, by the name that is in the plan: what it changes, only the activity itself knows."""
+        return (Touch(Ref("chaostoolkit.org/v1", "Activity", self.name)),)
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -70,35 +75,33 @@ class Activity:
             chain=data["chain"],
         )
 
-    async def make(self, kube: Kube) -> None:
-        if self.activity is not None:
-            self.result = await self._run(self.activity, kube)
+    async def make(self, kube: Kube) -> dict[str, Any]:
+        """Gives what the activity returned, as `result`."""
+        return {} if self.activity is None else {"result": await self._run(self.activity, kube)}
+
+    def not_made(self, error: Exception) -> bool:
+        return isinstance(error, Refused)  # an activity that fails may have done a part
+
+    async def has_landed(self, kube: Kube) -> bool:
+        return self.undo_with is None  # else what it sent, only the activity itself knew
 
     async def undo(self, kube: Kube) -> Undone:
         if self.undo_with is None:
             return Undone("irreversible", f"the file names no activity that undoes {self.name}")
         needed = self.undo_with["provider"].get("secrets") or ()
         if any(_unrecorded(self.secrets.get(name)) for name in needed):
-            return self._failed(
-                f"{self.undo_with['name']} needs a secret that the record does not hold: run it by hand"
-            )
+            why = f"{self.undo_with['name']} needs a secret that the record does not hold: run it by hand"
+            return Undone("failed", why)
         try:
             await self._run(self.undo_with, kube)
         except PlatformError as error:
-            return self._failed(str(error))
-        self.failure = ""
+            return Undone("failed", str(error))
         return RESTORED
 
     async def audit(self, kube: Kube) -> Undone:
         if self.undo_with is None:
             return Undone("irreversible", f"the file names no activity that undoes {self.name}")
-        if self.failure:
-            return Undone("failed", self.failure)
         return Undone("undone", f"{self.undo_with['name']} was run; what it changed cannot be read back")
-
-    def _failed(self, why: str) -> Undone:
-        self.failure = why
-        return Undone("failed", why)
 
     async def _run(self, activity: dict[str, Any], kube: Kube) -> Any:
         environment = kube.environment

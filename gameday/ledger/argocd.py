@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gameday.ledger.operations import ATTEMPTS, RESTORED, Refused, Undone
+from gameday.ledger.operations import (
+    MARKED,
+    RESTORED,
+    Operation,
+    Refused,
+    Undone,
+    is_marked,
+    renew_version,
+    until_in,
+)
 from gameday.platform.argocd import (
     MARK,
+    applied,
     describe,
     history,
     initiator,
@@ -24,7 +34,9 @@ from gameday.platform.argocd import (
     short,
     under_way,
 )
-from gameday.platform.errors import ApiError, Unreachable
+from gameday.platform.conditional import write_if
+from gameday.platform.effect import Touch
+from gameday.platform.errors import Unreachable
 from gameday.platform.objects import Object, Ref
 
 if TYPE_CHECKING:
@@ -37,13 +49,14 @@ SYNC_FIELDS = ("revision", "revisions", "source", "sources")
 
 
 @dataclass(frozen=True)
-class Rollback:
+class Rollback(Operation):
     """Deploy an earlier entry of an Application's history. `before` and `to` are entries of it.
 
     `prune_back`: whether the undo may delete what the rollback brought and `before` does not hold.
     """
 
     kind: ClassVar[str] = "argocd-rollback"
+    late: ClassVar[float] = 0.0
     ref: Ref
     run: str
     to: Object
@@ -52,6 +65,7 @@ class Rollback:
     prune_back: bool = False
     options: tuple[str, ...] = ()  # the Application's own syncOptions
     within: float = 300.0  # seconds that the undo's operation may take
+    last: Object = field(default_factory=dict)  # the operation before it, which Argo CD judges drift by
 
     @property
     def summary(self) -> str:
@@ -59,12 +73,15 @@ class Rollback:
 
     @property
     def mark(self) -> str:
-        """What tells this rollback from every other operation."""
+        """The mark of this rollback among all operations."""
         return f"{self.run} rollback from {self.before['id']}"
 
     @property
     def restoring(self) -> str:
         return f"{self.run} restore {self.before['id']}"
+
+    def touches(self) -> tuple[Touch, ...]:
+        return (Touch(self.ref),)
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -77,6 +94,7 @@ class Rollback:
             "pruneBack": self.prune_back,
             "options": list(self.options),
             "within": self.within,
+            "last": self.last,
         }
 
     @classmethod
@@ -90,32 +108,39 @@ class Rollback:
             data["pruneBack"],
             tuple(data["options"]),
             data["within"],
+            data.get("last") or {},
         )
 
     # -- making --------------------------------------------------------------------------------
 
     async def make(self, kube: Kube) -> None:
         """Ask for it; its end is for the fault to follow. Raises Refused where the Application is busy."""
-        for _ in range(ATTEMPTS):
-            application = await kube.get(self.ref)
-            if self.mark in (
-                mark_of(under_way(application)),
-                mark_of(operation_state(application).get("operation")),
-            ):
-                return
-            if busy := under_way(application):
-                raise Refused(
-                    f"{self.ref}: an operation of {initiator(busy)} is in progress, and Argo CD takes one "
-                    "at a time: wait for it, or end it with `argocd app terminate-op`"
-                )
-            if not same_deployment(history(application)[-1], self.before):
-                raise Refused(f"{self.ref}: {describe(history(application)[-1])} was deployed since the plan")
-            if await self._start(kube, application, self.to, self.mark, prune=self.prune):
-                return
-        raise Refused(f"{self.ref}: it kept changing while the rollback was asked for ({ATTEMPTS} attempts)")
 
-    async def _start(self, kube: Kube, application: Object, to: Object, mark: str, *, prune: bool) -> bool:
-        """Set the operation as `argocd app rollback` does; False when the Application has changed."""
+        async def attempt(_: bool) -> bool:
+            application = await kube.get(self.ref)
+            if self._is_asked_for(application):
+                return True
+            self._check(application)
+            body = self._body(application, self.to, self.mark, prune=self.prune)
+            return await write_if(kube, application, body) is not None
+
+        await until_in(self.ref, attempt)
+
+    def _is_asked_for(self, application: Object) -> bool:
+        last = operation_state(application).get("operation")
+        return self.mark in (mark_of(under_way(application)), mark_of(last))
+
+    def _check(self, application: Object) -> None:
+        if busy := under_way(application):
+            raise Refused(
+                f"{self.ref}: an operation of {initiator(busy)} is in progress, and Argo CD takes one "
+                "at a time: wait for it, or end it with `argocd app terminate-op`"
+            )
+        if not same_deployment(history(application)[-1], self.before):
+            raise Refused(f"{self.ref}: {describe(history(application)[-1])} was deployed since the plan")
+
+    def _body(self, application: Object, to: Object, mark: str, *, prune: bool) -> list[Object]:
+        """The patch that sets the operation as `argocd app rollback` does."""
         sync: Object = {k: to[k] for k in SYNC_FIELDS if to.get(k)}
         sync |= {"syncStrategy": {"apply": {}}}
         sync |= {"syncOptions": list(self.options)} if self.options else {}
@@ -125,23 +150,19 @@ class Rollback:
         body: list[Object] = [{"op": "add", "path": "/operation", "value": operation}]
         if operation_state(application):  # so that nobody takes the last one's end for this one's
             body.append({"op": "remove", "path": "/status/operationState"})
-        return await self._patch(kube, application, body)
+        return body
 
     async def _patch(self, kube: Kube, application: Object, body: list[Object]) -> bool:
         """Patch the version that was read; False when it changed, or when the answer was lost: look again."""
-        version = application["metadata"]["resourceVersion"]
-        test = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
         try:
-            await kube.patch(self.ref, [test, *body])
-        except ApiError as error:
-            if error.status == 409 or (error.status == 422 and not error.details.get("causes")):
-                return False
-            raise
+            return await write_if(kube, application, body) is not None
         except Unreachable:
             return False
-        return True
 
     # -- undoing -------------------------------------------------------------------------------
+
+    async def outdate(self, kube: Kube) -> None:
+        await renew_version(kube, self.ref)
 
     async def undo(self, kube: Kube) -> Undone:
         """End a rollback that is still under way, then deploy what was deployed before."""
@@ -155,9 +176,8 @@ class Rollback:
             elif mark != self.restoring:
                 if (verdict := self._judge(application, tried=tried)) is not None:
                     return verdict
-                tried = await self._start(
-                    kube, application, self.before, self.restoring, prune=self.prune_back
-                )
+                back = self._body(application, self.before, self.restoring, prune=self.prune_back)
+                tried = await self._patch(kube, application, back)
                 since = time.monotonic()
             idle = not operation_state(application) and waited > CONTROLLER_AWAY
             if idle or time.monotonic() > deadline:
@@ -171,7 +191,10 @@ class Rollback:
             path = "/status/operationState/phase"
             await self._patch(kube, application, [{"op": "replace", "path": path, "value": "Terminating"}])
         elif not operation_state(application) and waited > TAKEN_UP:
-            await self._patch(kube, application, [{"op": "remove", "path": "/operation"}])
+            body: list[Object] = [{"op": "remove", "path": "/operation"}]
+            # Without a last operation automated sync takes any difference for new, self-heal or not.
+            body += [{"op": "add", "path": "/status/operationState", "value": self.last}] if self.last else []
+            await self._patch(kube, application, body)
 
     def _judge(self, application: Object, *, tried: bool) -> Undone | None:
         """How the undo ends as things stand; None while something of ours is to be taken back.
@@ -181,8 +204,8 @@ class Rollback:
         last = operation_state(application)
         mark = mark_of(last.get("operation"))
         failed = last.get("phase") in ("Failed", "Error")
-        # What was cut off may have applied a part of it.
-        partly = failed and mark in (self.mark, self.restoring)
+        # What was cut off may have applied a part of it; where no manifests could be had, there is no part.
+        partly = failed and mark in (self.mark, self.restoring) and bool(applied(last))
         now = (history(application) or [{}])[-1]
         if same_deployment(now, self.before) and not partly:
             return RESTORED
@@ -205,6 +228,8 @@ class Rollback:
             return Undone("kept", "the Application is gone")
         if mark_of(under_way(application)) in (self.mark, self.restoring):
             return Undone("failed", self._unfinished(application))
+        if is_marked(application):
+            return MARKED
         verdict = self._judge(application, tried=True)
         return verdict or Undone("failed", f"{short(revision_of(self.to))} is still deployed")
 

@@ -1,142 +1,331 @@
-"""The run's Lease: as long as it is renewed, the run lives; once it expires, anybody may restore.
+"""The run's Lease: whoever renews it owns the run; once it runs out, anybody may take it and restore.
 
-A Lease is the dead-man's switch of the orchestrator itself. Durations are seconds.
+As in client-go's leader election (k8s.io/client-go/tools/leaderelection), the holder counts from when it
+*sent* the last renewal that succeeded, and stops `deadline` seconds after; an observer counts how long it saw
+the Lease unchanged, on its own monotonic clock (`observer`). No two clocks are ever compared. The epoch is
+`spec.leaseTransitions`. Unlike there every renewal and every taking is conditional on the version that was
+read, so that nobody takes a Lease back that was taken from him.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from gameday.ledger.operations import RUN_LABEL
-from gameday.ledger.store import NAMESPACE
-from gameday.platform.errors import ApiError, PlatformError, not_found
-from gameday.platform.following import follow
+from gameday.ledger.holder import PROCESS_ANNOTATION, Holding, holder_of, holding, new_holder, this_process
+from gameday.ledger.keeping import NAMESPACE, check_is_of, metadata, name_of, remove
+from gameday.ledger.observer import Observer, duration_of, renewal_of
+from gameday.platform import fallback
+from gameday.platform.conditional import ATTEMPTS, among_others, write_if
+from gameday.platform.errors import ApiError, PlatformError, Unreachable
+from gameday.platform.fence import Lost, Unsure
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from gameday.platform.resources import LEASES
 
-DURATION = 30
-RENEW_EVERY = 5.0
-ABORT_ANNOTATION = "gameday.dev/abort"  # set by `gameday abort`: its text is the reason
-NOTE_ANNOTATION = "gameday.dev/note-"  # and a number: set by `gameday note`, "author: text"
-
-
-class Lost(Exception):
-    """Another process took the run over."""
+SAID_ANNOTATION = "gameday.dev/said"
 
 
 @dataclass(frozen=True)
-class Ears:
-    """What a run does when its lease says something."""
+class Timing:
+    """Seconds. The defaults are client-go's recommended ones."""
 
-    abort: Callable[[str], None]
-    note: Callable[[str, str], None]  # author, text
-    lost: Callable[[str], None]
+    duration: int = 15  # unchanged for so long, as an observer saw it: the Lease may be taken
+    deadline: float = 10.0  # so long after its last renewal was sent the holder changes nothing any more
+    retry: float = 2.0  # between renewals
+    answer: float = 5.0  # a renewal without an answer is sent again
+
+
+DEFAULTS = Timing()
 
 
 class RunLease:
-    """Holds `gameday-<run>` and hears, with each renewal, whether someone asked to abort."""
+    """Holds `gameday-<run>`: the owner of the run, for as long as the Lease can be renewed.
 
-    def __init__(self, kube: Kube, run: str) -> None:
+    `clock` is monotonic, in seconds. `epoch` is 0 until the Lease is held.
+    """
+
+    def __init__(
+        self, kube: Kube, run: str, *, timing: Timing = DEFAULTS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._kube = kube
-        self.ref = Ref("coordination.k8s.io/v1", "Lease", f"gameday-{run}", NAMESPACE)
+        self.ref = ref_of(run)
         self._run = run
-        self.holder = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns() % 10**6}"
+        self._timing, self._clock = timing, clock
+        self.holder = new_holder()
+        self.epoch = 0
+        self._lease: Object = {}  # as it was last read or written
+        self._sent = float("-inf")  # when the last renewal that succeeded was sent
+        self.said = ""  # what the run notes on its Lease: every renewal carries it
+        self._lost = ""  # why nothing may be changed any more
+        self._stopped = ""  # why nothing may be made any more; what was made may be undone
+        self._alone = False  # there is no Lease, and nobody can make one
+        self._renewing = asyncio.Lock()
 
-    async def acquire(self, *, force: bool = False) -> None:
-        """Take the lease: create it, or take over an expired one (any one with `force`)."""
-        try:
-            await self._kube.create(
-                {
-                    "apiVersion": LEASES.api_version,
-                    "kind": LEASES.kind,
-                    "metadata": {
-                        "name": self.ref.name,
-                        "namespace": NAMESPACE,
-                        "labels": {RUN_LABEL: self._run},
-                    },
-                    "spec": self._spec(),
-                }
-            )
+    # -- owning --------------------------------------------------------------------------------
+
+    def check(self, *, undoing: bool = False) -> None:
+        """Whether the Lease is certainly ours at this moment. Raises Unsure or Lost."""
+        if self._lost or (self._stopped and not undoing):
+            raise Lost(self._lost or self._stopped)
+        if self._alone:
             return
-        except ApiError as error:
-            if error.status != 409:
-                raise
-        found = await self._kube.get(self.ref)
-        if not expired(found) and not force:
-            raise Lost(f"run {self._run} is alive: {found['spec'].get('holderIdentity')} renews its lease")
-        meta = {"resourceVersion": found["metadata"]["resourceVersion"]}
-        await self._kube.patch(self.ref, {"metadata": meta, "spec": self._spec()}, "merge")
+        age = self._clock() - self._sent
+        if age >= self._timing.deadline:
+            raise Unsure(f"the Lease of run {self._run} was last renewed {age:.0f} s ago")
 
-    async def keep(self, ears: Ears) -> None:
-        """Renew for ever. An API server that is away is waited for: nothing can be changed then anyway."""
-        watcher = asyncio.create_task(self._listen(ears))
-        try:
-            while True:
-                await asyncio.sleep(RENEW_EVERY)
+    async def sure(self, *, undoing: bool = False) -> None:
+        """Wait until it is. Raises Lost."""
+        while True:
+            try:
+                self.check(undoing=undoing)
+                return
+            except Unsure:
                 try:
-                    lease = await self._kube.get(self.ref)
-                    if lease["spec"].get("holderIdentity") != self.holder:
-                        ears.lost(f"{lease['spec'].get('holderIdentity')} took the run over and restores it")
-                        return
-                    await self._kube.patch(self.ref, {"spec": self._spec()}, "merge")
-                except ApiError as error:
-                    if not_found(error):
-                        ears.lost("its lease was deleted")
-                        return
+                    await self.renew()
+                except Lost:
+                    raise
                 except PlatformError:
-                    continue
-        finally:
-            watcher.cancel()
+                    await asyncio.sleep(min(0.2, self._timing.retry))
 
-    async def _listen(self, ears: Ears) -> None:
-        """Hear `gameday abort` and `gameday note` at once, not at the next renewal."""
-        fields = f"metadata.name={self.ref.name}"
-        heard: set[str] = set()
-        async for _, lease in follow(self._kube, LEASES, NAMESPACE, fields=fields):
-            said = lease.get("metadata", {}).get("annotations") or {}
-            new = [key for key in sorted(said) if key not in heard]
-            heard.update(new)
-            for key in new:
-                if key == ABORT_ANNOTATION:
-                    ears.abort(said[key])
-                elif key.startswith(NOTE_ANNOTATION):
-                    author, _, text = said[key].partition(": ")
-                    ears.note(author, text)
+    def lose(self, why: str) -> None:
+        """The run is somebody else's."""
+        self._lost = self._lost or why
 
-    async def release(self) -> None:
-        await self._kube.delete(self.ref)
+    def stop(self, why: str) -> None:
+        """The run is ours still, but nothing may be made any more."""
+        self._stopped = self._stopped or why
+
+    async def note(self, text: str) -> None:
+        """Write a note on the Lease. Raises as `renew`."""
+        self.said = text
+        await self.renew()
+
+    def _annotations(self) -> dict[str, str]:
+        return {SAID_ANNOTATION: self.said} if self.said else {}
+
+    # -- taking --------------------------------------------------------------------------------
+
+    async def acquire(self) -> None:
+        """The Lease of a new run. Raises Lost when there is one."""
+        await self._create(1)
+
+    async def take(self, *, least: int = 0, force: bool = False, observer: Observer | None = None) -> None:
+        """Take over the Lease of a run that is not renewed any more, for an epoch above `least`.
+
+        Watches it for its duration, unless it was given back or its holder is provably gone. Raises Lost when
+        it is renewed, or when somebody else is quicker. `force` takes it from a holder that may be alive,
+        and then waits until that one has certainly stopped.
+        """
+        found = await self._kube.find(self.ref)
+        if found is None:
+            await self._create(least + 1)
+            return
+        check_is_of(found, self._run)
+        held = holding(found) is Holding.HELD
+        if held and not force:
+            found = await (observer or Observer(self._clock)).until_expired(self._kube, self._run)
+            held = False
+        await self._replace(found, max(least, epoch_of(found)) + 1, force)
+        if held:
+            await self._outlast(duration_of(found))
+
+    async def _create(self, epoch: int) -> None:
+        meta = metadata(self._run, annotations={PROCESS_ANNOTATION: this_process()})
+        manifest = {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": meta}
+        self.epoch = epoch
+        for attempt in range(ATTEMPTS):
+            sent = self._clock()
+            try:
+                self._renewed(sent, await self._kube.create(manifest | {"spec": self._spec()}))
+                return
+            except (ApiError, Unreachable) as error:
+                if isinstance(error, ApiError) and error.status != 409:
+                    raise
+                if attempt == ATTEMPTS - 1 and isinstance(error, Unreachable):
+                    raise
+            if (found := await self._kube.find(self.ref)) is not None:
+                if holder_of(found) != self.holder:
+                    raise Lost(f"run {self._run} is alive: {holder_of(found)} renews its lease")
+                self._renewed(sent, found)
+                return
+        raise Lost(f"the Lease of run {self._run} keeps coming and going")
+
+    async def _replace(self, found: Object, epoch: int, force: bool) -> None:
+        """Take a Lease as it was judged, or not at all; a note that was left on it changes nothing."""
+        self.epoch = epoch
+        meta = {"annotations": {PROCESS_ANNOTATION: this_process()}}
+        for _ in range(ATTEMPTS):
+            sent, now = self._clock(), None
+            with contextlib.suppress(Unreachable):  # the next look shows whether it is in
+                body = {"metadata": meta, "spec": self._spec() | {"acquireTime": _now()}}
+                now = await write_if(self._kube, found, body)
+            if (now := now or await self._kube.find(self.ref)) is None:
+                raise Lost(f"the Lease of run {self._run} was deleted: somebody else has restored it")
+            if holder_of(now) == self.holder:
+                self._renewed(sent, now)
+                self.said = said_of(now)
+                return
+            same = _told(now) == _told(found) if force else renewal_of(now) == renewal_of(found)
+            if not same:
+                raise Lost(f"{holder_of(now) or 'somebody'} was quicker at run {self._run}")
+            found = now
+        raise Lost(f"the Lease of run {self._run} keeps changing")
+
+    async def _outlast(self, seconds: float) -> None:
+        """Renew until a holder that was not asked can't believe any more that the Lease is its own."""
+        end = self._clock() + seconds
+        while self._clock() < end:
+            await asyncio.sleep(min(self._timing.retry, max(0.0, end - self._clock())))
+            await self.sure()
+            await self.renew()
+
+    # -- renewing ------------------------------------------------------------------------------
+
+    async def renew(self) -> None:
+        """Renew once. Raises Lost when the Lease is another's; PlatformError when it could not be done."""
+        try:
+            async with self._renewing, asyncio.timeout(self._timing.answer):
+                with fallback.to_ourselves():
+                    await self._renew()
+        except TimeoutError:
+            raise Unreachable(f"{self.ref} could not be renewed: no answer") from None
+
+    async def _renew(self) -> None:
+        for _ in range(ATTEMPTS):
+            if self._lost:
+                raise Lost(self._lost)
+            if self._alone:
+                return
+            if not self._lease:
+                await self._look()
+            sent = self._clock()
+            body = {"metadata": {"annotations": self._annotations()}, "spec": self._spec()}
+            if (done := await write_if(self._kube, self._lease, body)) is not None:
+                self._renewed(sent, done)
+                return
+            await self._look()
+        raise Unreachable(f"{self.ref} could not be renewed: others keep changing it")
+
+    async def _look(self) -> None:
+        """Learn whose the Lease is now: notes and aborts change it, too. Raises Lost."""
+        found = await self._kube.find(self.ref)
+        if found is None:
+            await self._without()
+            return
+        if not self._is_ours(found):
+            self.lose(f"{holder_of(found) or 'somebody'} took the run over and restores it")
+            raise Lost(self._lost)
+        self._lease = found
+
+    async def _without(self) -> None:
+        """The Lease was deleted, past its finalizer. Nothing is made any more; undoing needs a new one.
+
+        Whoever makes the new one owns the run. Where the namespace is going nobody can.
+        """
+        self.stop("its Lease was deleted")
+        try:
+            await self._create(self.epoch + 1)
+        except Lost as lost:
+            self.lose(str(lost))
+            raise
+        except ApiError as error:
+            if error.status not in (403, 404):
+                raise
+            self._alone = True
+
+    def _renewed(self, sent: float, lease: Object) -> None:
+        self._lease, self._sent = lease, sent
+
+    @property
+    def going(self) -> bool:
+        """Whether somebody deletes the Lease, with its namespace say: our finalizer keeps it until we end."""
+        return "deletionTimestamp" in self._lease.get("metadata", {})
+
+    async def keep(self, lost: Callable[[str], None]) -> None:
+        """Renew for ever. An API server that is away is waited for: nothing can be changed then anyway."""
+        told = False
+        while True:
+            await asyncio.sleep(self._timing.retry)
+            try:
+                await self.renew()
+            except Lost as taken:
+                lost(str(taken))
+                return
+            except Unreachable:
+                continue
+            except PlatformError as refused:
+                if not told and self._clock() - self._sent >= self._timing.deadline:
+                    told = True
+                    lost(f"its Lease can't be renewed: {refused}")
+            if self.going:
+                self.stop("its Lease is being deleted, perhaps with its namespace")
+            if self._stopped and not told:
+                told = True
+                lost(self._stopped)
+
+    # -- giving back ---------------------------------------------------------------------------
+
+    async def release(self, *, restored: bool = True) -> None:
+        """Remove the Lease, if it is ours still; where something is left, only give it back.
+
+        Raises PlatformError when that is not known to have been done.
+        """
+
+        async def attempt() -> bool:
+            if self._lost or self._alone:
+                return True
+            found, self._lease = self._lease or await self._kube.find(self.ref), {}
+            if found is None or not self._is_ours(found):
+                return True
+            if not await (remove(self._kube, found) if restored else self._give_back(found)):
+                return False
+            self.lose("its Lease was given back")
+            return True
+
+        async with self._renewing:
+            await among_others(self.ref, attempt)
+
+    def _is_ours(self, lease: Object) -> bool:
+        return (holder_of(lease), epoch_of(lease)) == (self.holder, self.epoch)
+
+    async def _give_back(self, found: Object) -> bool:
+        """As client-go's ReleaseOnCancel does: no holder, so that anybody may take it at once."""
+        return await write_if(self._kube, found, {"spec": {"holderIdentity": ""}}) is not None
 
     def _spec(self) -> dict[str, object]:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return {"holderIdentity": self.holder, "leaseDurationSeconds": DURATION, "renewTime": now}
+        return {
+            "holderIdentity": self.holder,
+            "leaseDurationSeconds": self._timing.duration,
+            "renewTime": _now(),
+            "leaseTransitions": self.epoch,
+        }
 
 
-def expired(lease: Object) -> bool:
-    """Whether nobody has renewed a lease for its whole duration."""
-    renewed = lease["spec"].get("renewTime")
-    if not renewed:
-        return True
-    age = time.time() - datetime.fromisoformat(renewed.replace("Z", "+00:00")).timestamp()
-    return age > float(lease["spec"].get("leaseDurationSeconds", DURATION))
+def _now() -> str:
+    """For people and for telling renewals apart; no decision is made by it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-async def ask_to_abort(kube: Kube, run: str, reason: str) -> None:
-    """Tell a run, wherever it runs, to abort. ApiError 404 when there is no such run."""
-    await _annotate(kube, run, ABORT_ANNOTATION, reason)
+def _told(lease: Object) -> tuple[str, int]:
+    return holder_of(lease), epoch_of(lease)
 
 
-async def leave_note(kube: Kube, run: str, author: str, text: str) -> None:
-    """Have a run write a person's words into its log. ApiError 404 when there is no such run."""
-    await _annotate(kube, run, f"{NOTE_ANNOTATION}{time.time_ns()}", f"{author}: {text}")
+def ref_of(run: str) -> Ref:
+    """The Lease of a run."""
+    return Ref("coordination.k8s.io/v1", "Lease", name_of(run), NAMESPACE)
 
 
-async def _annotate(kube: Kube, run: str, key: str, value: str) -> None:
-    ref = Ref("coordination.k8s.io/v1", "Lease", f"gameday-{run}", NAMESPACE)
-    await kube.patch(ref, {"metadata": {"annotations": {key: value}}}, "merge")
+def said_of(lease: Object) -> str:
+    """The run's note on its Lease; "" where there is none."""
+    return str((lease["metadata"].get("annotations") or {}).get(SAID_ANNOTATION) or "")
+
+
+def epoch_of(lease: Object) -> int:
+    """The epoch that a Lease stands at."""
+    number = (lease.get("spec") or {}).get("leaseTransitions")
+    return number if isinstance(number, int) else 0

@@ -8,22 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gameday import states
 from gameday.events import Audited, Change, Emit, Warn
-from gameday.ledger.operations import RUN_LABEL, Operation, Refused, Undone
-from gameday.ledger.store import ClusterStore, LocalStore, Record
-from gameday.ledger.unreadable import read
-from gameday.platform.errors import ApiError, PlatformError, Unreachable
+from gameday.experiment import registry
+from gameday.ledger.concealed import conceal
+from gameday.ledger.operations import Operation, Refused, Undone, touched
+from gameday.ledger.owner import Owner
+from gameday.ledger.scope import Scope
+from gameday.ledger.store import LOCAL_FILE, ClusterStore, LocalStore, Record
+from gameday.ledger.unreadable import NotUndone, read
+from gameday.platform import fallback, fence
+from gameday.platform.errors import ApiError, NotRecorded, PlatformError, Unreachable, is_answer
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Ref
+from gameday.platform.shield import to_the_end
+from gameday.states import Change as State
 
 UNDO_PATIENCE = 600.0  # seconds that an undo waits for an API server that went away
+AGAIN_WITHIN = 20.0  # seconds from the first undo in which what the audit finds left is tried again
+WHOLE_RUN = "rollbacks"  # no step has this path, so its entries are undone when the run ends
+IDENTITY = "identity"  # nor this one: the run's own identity is undone last of all, since it undoes the rest
 AT_ONCE = 64  # changes under way at the same time
-OPEN_STATES = frozenset({"intended", "made", "failed"})
+# Says no, by Refused, to changes of a step that nobody approved; the last one to be asked.
+Admit = Callable[[str, Sequence[Operation]], None]
 
 
 @dataclass
@@ -33,27 +47,61 @@ class Entry:
     number: int
     step: str
     operation: Operation
-    state: str = "intended"  # made, undone, kept, irreversible, failed
+    state: State = State.INTENDED
     message: str = ""
+    learned: Mapping[str, Any] = field(default_factory=dict)  # in making and undoing, for the evidence
+    package: str = ""  # which package's operation it is, for who can't read it; "" for this one's own
+    acceptance: Mapping[str, str] = field(default_factory=dict)  # who took it over, when and why
+    lands_until: float = 0.0  # when a `make` that was not answered can't land any more (monotonic, seconds)
+    settled: bool = False  # whether no request of its `make` can land any more but for `lands_until`
+
+    @classmethod
+    def of(cls, number: int, step: str, operation: Operation) -> Entry:
+        """A change that is intended."""
+        return cls(number, step, operation, package=registry.package(registry.OPERATIONS, operation.kind))
 
     def record(self) -> Record:
-        return {"n": self.number, "step": self.step, "state": self.state, "op": self.operation.to_data()}
+        data = self.operation.to_data()
+        data = data if isinstance(self.operation, NotUndone) else conceal(data)
+        record = {"n": self.number, "step": self.step, "state": self.state, "op": data}
+        may_land = self.state is State.FAILED and (self.lands_until or not self.settled)
+        record |= {"mayLand": True} if may_land else {}
+        record |= {"acceptance": dict(self.acceptance)} if self.acceptance else {}
+        return record | ({"package": self.package} if self.package else {})
 
     @classmethod
     def from_record(cls, record: Record, where: Ref, run: str) -> Entry:
         """Never raises: where a record can't be read, its operation says so. `where`: the ledger's object."""
-        return cls(record["n"], record["step"], read(record, where, run), str(record.get("state", "made")))
+        operation, word = read(record, where, run), record.get("state", State.MADE)
+        package, settled = str(record.get("package", "")), word == State.MADE
+        settled = settled or (word == State.FAILED and not record.get("mayLand"))
+        told = record.get("acceptance")
+        return cls(
+            record["n"],
+            record["step"],
+            operation,
+            State.recorded(word),
+            package=package,
+            acceptance={str(k): str(v) for k, v in told.items()} if isinstance(told, dict) else {},
+            settled=settled,
+        )
 
     @property
     def open(self) -> bool:
         """Whether there may be something left to undo."""
-        return self.state in OPEN_STATES
+        return self.state.open
 
-
-def entries_of(found: Object, records: Iterable[Record]) -> list[Entry]:
-    """The entries of a run's object in the cluster."""
-    run = found["metadata"]["labels"][RUN_LABEL]
-    return [Entry.from_record(r, Ref.of(found), run) for r in records]
+    def event(self) -> Change:
+        """The change as the run's log has it."""
+        return Change(
+            entry=self.number,
+            step=self.step,
+            operation=self.operation.kind,
+            object=str(self.operation.ref),
+            state=self.state,
+            summary=self.operation.summary,
+            message=self.message,
+        )
 
 
 @dataclass
@@ -65,41 +113,93 @@ class Ledger:
     cluster: ClusterStore
     local: LocalStore | None
     emit: Emit
+    admit: Admit
+    owner: Owner
+    scope: Scope | None  # None: not bounded
     entries: list[Entry] = field(default_factory=list)
     _told: bool = False  # that an undo has to wait
+    _chains: dict[object, list[Entry]] = field(default_factory=dict)  # the changes of each object
+    _locks: dict[object, asyncio.Lock] = field(default_factory=dict)  # held while an object's are undone
 
     @classmethod
-    def begin(cls, kube: Kube, run: str, folder: Path, about: dict[str, str], emit: Emit) -> Ledger:
-        """An empty ledger for a new run."""
-        store = ClusterStore(kube, run, about)
-        return cls(kube, run, store, LocalStore(folder / "ledger.jsonl"), emit)
+    def begin(
+        cls,
+        kube: Kube,
+        run: str,
+        folder: Path,
+        about: dict[str, str],
+        emit: Emit,
+        *,
+        admit: Admit,
+        owner: Owner,
+        scope: Scope | None,
+    ) -> Ledger:
+        """An empty ledger for a new run, as whose field manager the client writes from now on."""
+        kube.write_as(manager_of(run))
+        store = ClusterStore(kube, run, about, owner, scope)
+        local = LocalStore(folder / LOCAL_FILE)
+        local.begin({"run": run, "about": about, "scope": scope.to_data() if scope else {}})
+        return cls(kube, run, store, local, emit, admit, owner, scope)
 
     @classmethod
-    def adopt(cls, kube: Kube, run: str, found: Object, emit: Emit) -> Ledger:
-        """The ledger of a run that this process never saw, from its object in the cluster."""
-        store = ClusterStore(kube, run, {})
-        return cls(kube, run, store, None, emit, entries_of(found, store.adopt(found)))
+    def taken(
+        cls, kube: Kube, run: str, store: ClusterStore, entries: list[Entry], emit: Emit, owner: Owner
+    ) -> Ledger:
+        """The ledger of a run that was taken over: its record is claimed, and was judged.
+
+        Its process may have died with requests on their way: what they do is undone, too.
+        """
+        for entry in entries:
+            if entry.state in (State.INTENDED, State.FAILED) and not (
+                entry.settled or entry.operation.hopeless
+            ):
+                entry.lands_until = time.monotonic() + entry.operation.late
+        return cls(kube, run, store, None, emit, _only_undone, owner, None, entries)
+
+    def __post_init__(self) -> None:
+        known, self.entries = self.entries, []
+        self._add(known)
+
+    def _add(self, entries: list[Entry]) -> None:
+        self.entries += entries
+        for entry in entries:
+            self._chains.setdefault(_key(entry.operation), []).append(entry)
 
     def step(self, step: str) -> StepLedger:
         """The ledger as one step sees it."""
         return StepLedger(self, step)
 
     async def intend(self, step: str, operations: Iterable[Operation]) -> list[Entry]:
-        """Write changes down. When this returns they may be made."""
+        """Write changes down. When this returns they may be made. Raises Failure."""
+        operations = list(operations)
+        self.admit(step, operations)
+        await self.owner.sure()
         first = len(self.entries) + 1
-        entries = [Entry(n, step, o) for n, o in enumerate(operations, first)]
+        entries = [Entry.of(n, step, o) for n, o in enumerate(operations, first)]
         if not entries:
             return []
-        self.entries += entries
+        self._check(entries)
+        self._add(entries)
         try:
             await self._store(entries)
         except BaseException:
             for entry in entries:  # nothing was made: nothing is to be undone
-                entry.state = "undone"
+                entry.state = State.NOT_MADE
             raise
         for entry in entries:
             self._tell(entry)
         return entries
+
+    def _check(self, entries: Iterable[Entry]) -> None:
+        """Raises Refused where a change can't be undone apart from another one, or from the record."""
+        for entry in entries:
+            operation = entry.operation
+            for touch in touched(operation):
+                if self.scope and not operation.irreversible and not self.scope.covers(touch.ref):
+                    raise Refused(f"{touch.ref} is not in what was approved for this run")
+            for other in self._chains.get(_key(entry.operation), ()):
+                if other.open and (why := entry.operation.clash(other.operation)):
+                    raise Refused(f"{entry.operation.ref}: step {other.step} changed it already: {why}")
 
     async def make(self, entry: Entry) -> None:
         """Make an intended change; may be called again after it failed.
@@ -107,54 +207,145 @@ class Ledger:
         A cancellation waits for the request under way: otherwise it could reach the cluster after
         the undo has looked. An operation that can be cut off for certain says so.
         """
-        task = asyncio.ensure_future(entry.operation.make(self.kube))
+        if entry.state is State.NOT_MADE:
+            entry.state, entry.message, entry.settled = State.INTENDED, "", False
+            await self._store([entry])
+        await self.owner.sure()
+        with fence.under(self.owner.check):
+            await to_the_end(self._make(entry), interrupt=entry.operation.interruptible)
+        if entry.operation.late and not entry.operation.irreversible:
+            await self._store_if_possible([entry])  # else a recovery waits for a request that came long ago
+
+    async def _make(self, entry: Entry) -> None:
         try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if getattr(entry.operation, "interruptible", False):
-                task.cancel()
-            await asyncio.wait({task})
+            learned = await entry.operation.make(self.kube)
+        except BaseException as error:  # a cancellation, too, may cut it off at any request
+            if not is_answer(error):
+                entry.lands_until = time.monotonic() + entry.operation.late
+            elif entry.operation.not_made(error) and not entry.lands_until and not entry.operation.carries:
+                await self._close([entry], State.NOT_MADE, str(error))
             raise
-        entry.state = "made"
+        entry.state, entry.learned, entry.settled = State.MADE, learned or {}, True
         self._tell(entry)
 
-    async def undo(self, step: str | None = None) -> list[Entry]:
-        """Take back what is in force (of one step and its inner steps, or all). Never raises.
+    async def _close(self, entries: list[Entry], state: State, message: str) -> None:
+        for entry in entries:
+            entry.state, entry.message = state, message
+            self._tell(entry)
+        await self._store_if_possible(entries)
 
-        Returns the entries that were undone, kept or failed, newest first.
+    async def undo(self, step: str | None = None, *, but: str = "", stopping: bool = False) -> list[Entry]:
+        """Take back what is in force (of one step and its inner steps, or all `but` one). Never raises.
+
+        `stopping`: all other steps are taken back, too, so that a controller has first to follow the undo of
+        what they changed later on the same objects. Returns the entries of the step that were undone, kept or
+        failed, newest first.
         """
-        mine = [e for e in reversed(self.entries) if e.open and (step is None or _within(e.step, step))]
+        wanted = (e for e in reversed(self.entries) if e.open and e.step != but)
+        mine = [e for e in wanted if step is None or _within(e.step, step)]
         chains: dict[object, list[Entry]] = {}
         for entry in mine:
             chains.setdefault(_key(entry.operation), []).append(entry)
-        limit = asyncio.Semaphore(AT_ONCE)
-        await asyncio.gather(*(self._undo_chain(chain, limit) for chain in chains.values()))
-        if mine:
-            # Undo is idempotent: a record that is behind the truth costs a second look, no more.
-            with contextlib.suppress(PlatformError, OSError, ValueError):
-                await self._store(mine)
+        first = self._pull(chains) if stopping else []
+        heirs = await self._undo_chains(chains)
+        if late := [e for e in mine if e.lands_until and e.operation.late]:
+            await self._store_if_possible([*heirs, *first, *mine])
+            await self._outwait(late)
+            heirs += await self._undo_chains(chains)
+        await self._store_if_possible([*heirs, *first, *mine])
         return mine
 
-    async def _undo_chain(self, chain: Sequence[Entry], limit: asyncio.Semaphore) -> None:
-        for entry in chain:
-            async with limit:
-                outcome = await self._patiently(entry)
-            entry.state, entry.message = outcome.state, outcome.message
-            self._tell(entry)
+    def _pull(self, chains: Mapping[object, list[Entry]]) -> list[Entry]:
+        """Put into each object's chain what came later, of whatever step, and a controller has to follow."""
+        pulled = []
+        for key, chain in chains.items():
+            known, oldest = {e.number for e in chain}, chain[-1].number
+            later = [e for e in self._chains[key] if e.number > oldest and e.number not in known]
+            pulled += (more := [e for e in later if e.open and e.settled and e.operation.followed])
+            chain += more
+            chain.sort(key=lambda e: e.number, reverse=True)
+        return pulled
+
+    async def _undo_chains(self, chains: Mapping[object, Sequence[Entry]]) -> list[Entry]:
+        limit = asyncio.Semaphore(AT_ONCE)
+        heirs = await asyncio.gather(*(self._undo_chain(k, chain, limit) for k, chain in chains.items()))
+        return [entry for part in heirs for entry in part]
+
+    async def accept(self, entry: Entry, acceptance: Mapping[str, str], message: str) -> None:
+        """Close an entry for whose change a person answers from now on. Raises what the stores raise."""
+        entry.state, entry.acceptance, entry.message = State.ACCEPTED, acceptance, message
+        await self._store([entry])
+        self._tell(entry)
+
+    async def leave(self, step: str, why: str) -> None:
+        """Close what is in force of a step without an undo, since the experiment wants none."""
+        await self._close([e for e in self.entries if e.open and e.step == step], State.IRREVERSIBLE, why)
+
+    async def _undo_chain(self, key: object, chain: Sequence[Entry], limit: asyncio.Semaphore) -> list[Entry]:
+        """Undo the changes of one object, the newest first. Returns those that took some of them over.
+
+        Others may undo changes of the same object at the same time: one after the other, since what one of
+        them writes is what the next one finds.
+        """
+        heirs: list[Entry] = []
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            for entry in chain:
+                if not entry.open:
+                    continue
+                if self._hand_over(entry, heirs):
+                    outcome = Undone(
+                        "undone", f"it goes back with change {heirs[-1].number}, which came later"
+                    )
+                else:
+                    async with limit:
+                        began = time.monotonic()
+                        outcome = await self._patiently(entry)
+                    if outcome.state != "failed" and entry.lands_until > began:
+                        continue  # it stays open, and is undone again when its request can't arrive any more
+                entry.state, entry.message = State(outcome.state), outcome.message
+                entry.learned = {**entry.learned, **outcome.learned}
+                self._tell(entry)
+        return heirs
+
+    def _hand_over(self, entry: Entry, heirs: list[Entry]) -> bool:
+        """Let the next later change of the same field take this one's undo over; whether that is all of it.
+
+        Nothing is lost by a kill in between: as long as the record holds neither of the two as new, all of
+        it undone in reverse ends at the same value.
+        """
+        for later in self._chains[_key(entry.operation)]:
+            if later.number <= entry.number or not later.open:
+                continue
+            if (handed := later.operation.over(entry.operation)) is None:
+                continue
+            rest, later.operation = handed
+            later.lands_until = max(later.lands_until, entry.lands_until)
+            heirs.append(later)
+            if rest is None:
+                entry.lands_until = 0.0
+                return True
+            entry.operation = rest
+        return False
 
     async def _patiently(self, entry: Entry) -> Undone:
-        """Undo, through an API server that is away or overloaded for up to UNDO_PATIENCE."""
+        """Undo, through an API server that is away, overloaded or takes no credentials, for UNDO_PATIENCE."""
+        if entry.state is State.MADE and entry.operation.irreversible:
+            return Undone("irreversible", entry.operation.irreversible)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + UNDO_PATIENCE
         delay = 0.2
         while True:
             try:
-                return await entry.operation.undo(self.kube)
+                if entry.lands_until and await self._landed(entry):
+                    entry.lands_until = 0.0
+                return _answer(await self._undo_as_owner(entry))
+            except fence.Lost as lost:
+                return Undone("failed", f"not undone here: {lost}")
             except ApiError as error:
-                if error.status < 500 and error.status not in (409, 429):
+                if error.status < 500 and error.status not in (401, 409, 429):
                     return Undone("failed", str(error))
                 last: Exception = error
-            except Unreachable as error:
+            except (Unreachable, fence.Unsure) as error:
                 last = error
             except Exception as error:
                 return Undone("failed", f"{type(error).__name__}: {error}")
@@ -166,21 +357,117 @@ class Ledger:
             await asyncio.sleep(delay)
             delay = min(delay * 2, 2.0)
 
+    async def _landed(self, entry: Entry) -> bool:
+        """Whether all that was sent has arrived. A change that carries others' does not say so of theirs."""
+        return not entry.operation.carries and await entry.operation.has_landed(self.kube)
+
+    async def _outwait(self, late: Sequence[Entry]) -> None:
+        """Wait until no request can arrive any more; the undo that follows takes back what they did."""
+        seconds = max(e.lands_until for e in late) - time.monotonic()
+        if seconds > 0:
+            more = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
+            message = (
+                f"{late[0].operation.ref}{more}: a request that was not answered may still arrive, "
+                f"so the object is looked at again in {seconds:.0f} s"
+            )
+            self.emit(Warn(source="ledger", message=message))
+            await asyncio.sleep(seconds)
+        for entry in late:
+            entry.lands_until = 0.0
+
+    async def restore(self) -> list[Audited]:
+        """Undo everything and audit it; what is left is tried again for AGAIN_WITHIN."""
+        loop = asyncio.get_running_loop()
+        deadline, delay = loop.time() + AGAIN_WITHIN, 0.5
+        while True:
+            await self.undo()
+            audits = await self.audit()
+            left = [a for a in audits if a.state == states.Audit.LEFT]
+            if not left or loop.time() + delay > deadline or not self._can_go_on():
+                return audits
+            message = f"not as before yet, and tried again: {left[0].object}: {left[0].message}"
+            self.emit(Warn(source="ledger", message=message))
+            await asyncio.sleep(delay)
+            delay *= 2
+
+    def _can_go_on(self) -> bool:
+        """Whether trying again could restore anything: the run is ours, and something is left to execute."""
+        try:
+            self.owner.check(undoing=True)
+        except fence.Lost:
+            return False
+        except fence.Unsure:
+            return True
+        return any(e.open and not e.operation.hopeless for e in self.entries)
+
+    async def _undo_as_owner(self, entry: Entry) -> Undone:
+        """Nothing is sent once the run may be another's. Raises fence.Fenced, or Unreachable.
+
+        What the run's own identity is denied, whoever started the run sends.
+        """
+        try:
+            async with asyncio.timeout(UNDO_PATIENCE):
+                await self.owner.sure(undoing=True)
+        except TimeoutError:
+            raise Unreachable("the run's Lease could not be renewed") from None
+        with fence.under(partial(self.owner.check, undoing=True)), fallback.to_ourselves():
+            if not entry.settled:
+                await entry.operation.outdate(self.kube)
+                entry.settled = True
+            return await entry.operation.undo(self.kube)
+
     async def audit(self) -> list[Audited]:
-        """Read everything that was touched again. `left` is what is not as before."""
-        audits = await asyncio.gather(*(self._audit(e) for e in self.entries))
+        """Read everything that was touched again. What is not as before (`left`) is open from then on."""
+        limit = asyncio.Semaphore(AT_ONCE)
+        touched = self._outermost()
+        seen = await asyncio.gather(*(self._seen(e, o, limit) for e, o in touched))
+        reopened = []
+        for (entry, operation), result in zip(touched, seen, strict=True):
+            if result.state == State.FAILED and not entry.open:
+                entry.operation, entry.state, entry.message = operation, State.FAILED, result.message
+                reopened.append(entry)
+        await self._store_if_possible(reopened)
+        audits = [_audited(o, r) for (_, o), r in zip(touched, seen, strict=True)]
         found = list({(a.object, a.state, a.message): a for a in audits}.values())
         for event in found:
             self.emit(event)
         return found
 
-    async def _audit(self, entry: Entry) -> Audited:
+    def _outermost(self) -> list[tuple[Entry, Operation]]:
+        """The changes that the audit looks for; of those over each other, with what was before the first."""
+        found: list[tuple[Entry, Operation]] = []
+        for chain in self._chains.values():
+            below: list[tuple[Entry, Operation]] = []
+            for entry in (e for e in chain if e.state is not State.NOT_MADE):
+                operation, rests = entry.operation, []
+                for earlier, lower in below:
+                    rest, operation = operation.over(lower) or (lower, operation)
+                    rests += [(earlier, rest)] if rest is not None else []
+                below = [*rests, (entry, operation)]
+            found += below
+        return found
+
+    async def _seen(self, entry: Entry, operation: Operation, limit: asyncio.Semaphore) -> Undone:
+        if entry.state in (State.IRREVERSIBLE, State.ACCEPTED):
+            return Undone(entry.state, entry.message)
+        if entry.open and not operation.verifiable:
+            return Undone("failed", entry.message or "it was not undone")
+        if entry.open and not entry.settled:  # what is seen now says nothing of what lands in a moment
+            return Undone("failed", f"a request that was not answered may still arrive: {entry.message}")
         try:
-            result = await entry.operation.audit(self.kube)
-        except PlatformError as error:
-            result = Undone("failed", str(error))
-        state = {"undone": "restored", "failed": "left"}.get(result.state, result.state)
-        return Audited(object=str(entry.operation.ref), state=state, message=result.message)
+            async with limit:
+                return _answer(await operation.audit(self.kube))
+        except Exception as error:
+            return Undone("failed", str(error) or type(error).__name__)
+
+    def overlaid(self, entries: Iterable[Entry]) -> bool:
+        """Whether a later change of another step lies on the object of one of these, and was not put back."""
+        chains = ((e, self._chains[_key(e.operation)]) for e in entries)
+        return any(
+            later.number > e.number and later.step != e.step and later.state in _LIES
+            for e, chain in chains
+            for later in chain
+        )
 
     async def close(self, *, restored: bool) -> None:
         """End the run: its record leaves the cluster if, and only if, everything is restored."""
@@ -189,6 +476,15 @@ class Ledger:
         if restored:
             await self.cluster.remove()
 
+    async def _store_if_possible(self, entries: list[Entry]) -> None:
+        """Undo is idempotent: a record that is behind the truth costs a second look, no more."""
+        records = [e.record() for e in entries]
+        if records and self.local is not None:
+            await self.local.note(records)
+        with contextlib.suppress(PlatformError, NotRecorded):
+            if records:
+                await self.cluster.append(records)
+
     async def _store(self, entries: list[Entry]) -> None:
         records = [e.record() for e in entries]
         if self.local is not None:
@@ -196,26 +492,16 @@ class Ledger:
         await self.cluster.append(records)
 
     def _tell(self, entry: Entry) -> None:
-        operation = entry.operation
-        self.emit(
-            Change(
-                entry=entry.number,
-                step=entry.step,
-                operation=operation.kind,
-                object=str(operation.ref),
-                state=entry.state,
-                summary=operation.summary,
-                message=entry.message,
-            )
-        )
+        self.emit(entry.event())
 
 
 @dataclass(frozen=True)
 class StepLedger:
-    """What a fault gets: the ledger, bound to its step."""
+    """The ledger, bound to the step of a fault. `entries` are those that came by this one."""
 
     ledger: Ledger
     step: str
+    entries: list[Entry] = field(default_factory=list)
 
     @property
     def kube(self) -> Kube:
@@ -225,11 +511,22 @@ class StepLedger:
     def run(self) -> str:
         return self.ledger.run
 
+    @property
+    def of_the_run(self) -> StepLedger:
+        """The ledger for changes that are taken back when the run ends, and not with the step."""
+        return StepLedger(self.ledger, WHOLE_RUN)
+
     async def intend(self, operations: Iterable[Operation]) -> list[Entry]:
-        return await self.ledger.intend(self.step, operations)
+        entries = await self.ledger.intend(self.step, operations)
+        self.entries.extend(entries)
+        return entries
 
     async def make(self, entry: Entry) -> None:
         await self.ledger.make(entry)
+
+    def overlaid(self, entries: Iterable[Entry]) -> bool:
+        """Whether another step changed an object of these afterwards, and has not put it back."""
+        return self.ledger.overlaid(entries)
 
     async def perform(self, operations: Iterable[Operation | None]) -> list[Entry]:
         """Intend all, then make all at the same time. Raises the first failure, after all have ended."""
@@ -247,9 +544,47 @@ class StepLedger:
         return entries
 
 
+def _only_undone(step: str, operations: Sequence[Operation]) -> None:
+    """The admission to a ledger that was taken over."""
+    raise Refused(f"step {step}: the run was taken over to be undone, and changes nothing more")
+
+
+def _answer(outcome: object) -> Undone:
+    """The answer of an operation, of whatever package. Raises TypeError for what is no answer."""
+    if isinstance(outcome, Undone):
+        return outcome
+    raise TypeError(f"the operation answered {outcome!r} in place of an Undone")
+
+
+_LIES = (State.INTENDED, State.MADE, State.FAILED, State.IRREVERSIBLE)  # states of a change that is there
+_SEEN = {
+    State.UNDONE: states.Audit.RESTORED,
+    State.KEPT: states.Audit.KEPT,
+    State.IRREVERSIBLE: states.Audit.IRREVERSIBLE,
+    State.ACCEPTED: states.Audit.ACCEPTED,
+    State.FAILED: states.Audit.LEFT,
+}
+
+
+def _audited(operation: Operation, seen: Undone) -> Audited:
+    state = _SEEN[State(seen.state)]
+    return Audited(
+        object=str(operation.ref),
+        state=state,
+        message=seen.message,
+        read_back=operation.verifiable,
+        done=operation.past if state is states.Audit.IRREVERSIBLE else "",
+    )
+
+
 def _key(operation: Operation) -> object:
     ref = operation.ref
     return (ref.api_version, ref.kind, ref.namespace, ref.name)
+
+
+def manager_of(run: str) -> str:
+    """The field manager of a run's changes; API servers take at most 128 characters (metav1 validation)."""
+    return f"gameday-{run}"[:128]
 
 
 def _within(step: str, outer: str) -> bool:

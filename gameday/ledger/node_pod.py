@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from gameday.platform.objects import Object, Ref
 CONTAINER = "program"
 FOLDER = "/opt/gameday"  # in the container
 PACKAGE = "gameday.node"
+REVERTING = 600  # seconds that a program may try to revert, over all its starts
+AGAIN = "-revert"  # after the name of a pod: the second program, which reverts what the first one left
 GRACE = 60  # seconds that the kubelet leaves the program to revert, once told to stop
 
 
@@ -47,9 +51,19 @@ def program_files() -> dict[str, str]:
     return {f.name: f.read_text() for f in Path(node.__file__).parent.glob("*.py")}
 
 
-def helpers(pod: Ref, task: Task, run: str) -> list[Object]:
-    """What must be there before the pod: all of it under the pod's name, so that none serves another one.
+def files_name(pod: Ref, task: Task) -> str:
+    """The ConfigMap's name, which says what is in it: nobody's other version of it is taken for ours."""
+    return f"{pod.name}-{sha256(json.dumps(_files(task)).encode()).hexdigest()[:12]}"
 
+
+def _files(task: Task) -> dict[str, str]:
+    return {**program_files(), "task.json": json.dumps(task.to_data(), indent=1)}
+
+
+def helpers(pod: Ref, task: Task, run: str, files: str) -> list[Object]:
+    """Objects that come before the pod: all under the pod's name, so that none serves another one.
+
+    `files` is the ConfigMap's name; nobody can edit it once it is there.
     The account may get the run's Lease and this very pod, and nothing else.
     """
     space = pod.namespace or ""
@@ -59,10 +73,7 @@ def helpers(pod: Ref, task: Task, run: str) -> list[Object]:
     rules: dict[str, list[Object]] = {space: [pod_rule | {"verbs": ["get"]}]}
     rules.setdefault(lease_space, []).append(lease_rule | {"verbs": ["get"]})
     made = [_object("v1", "ServiceAccount", pod.name, space, run)]
-    made.append(
-        _object("v1", "ConfigMap", pod.name, space, run)
-        | {"data": {**program_files(), "task.json": json.dumps(task.to_data(), indent=1)}}
-    )
+    made.append(_object("v1", "ConfigMap", files, space, run) | {"immutable": True, "data": _files(task)})
     rbac = "rbac.authorization.k8s.io"
     for namespace, allowed in rules.items():
         made.append(_object(f"{rbac}/v1", "Role", pod.name, namespace, run) | {"rules": allowed})
@@ -76,10 +87,11 @@ def helpers(pod: Ref, task: Task, run: str) -> list[Object]:
     return made
 
 
-def pod(ref: Ref, task: Task, run: str, where: str, settings: Settings, mode: str) -> Object:
+def pod(ref: Ref, task: Task, run: str, where: str, settings: Settings, mode: str, files: str) -> Object:
     """The pod: privileged, with the node's network and processes, whose files are those named after the task.
 
-    It is started again when it ends badly: the program then finds what it had changed, and reverts.
+    It is started again when it ends badly: the program then finds what it had changed, and reverts. Its time
+    is limited from when the kubelet takes it, so that one whose image comes late never begins.
     """
     _, own = task.pod
     command = ["python3", "-m", PACKAGE, f"{FOLDER}/task.json", "--mode", mode]
@@ -107,13 +119,26 @@ def pod(ref: Ref, task: Task, run: str, where: str, settings: Settings, mode: st
             "hostNetwork": True,
             "hostPID": True,
             "restartPolicy": "OnFailure",
+            "activeDeadlineSeconds": math.ceil(task.begin_within + task.seconds + REVERTING),
             "terminationGracePeriodSeconds": GRACE,
             "tolerations": list(settings.tolerations),
             "imagePullSecrets": [{"name": name} for name in settings.pull_secrets],
             "containers": [container],
-            "volumes": [{"name": "program", "configMap": {"name": own, "items": items}}],
+            "volumes": [{"name": "program", "configMap": {"name": files, "items": items}}],
         }
     }
+
+
+def run_of(pod: Object, namespace: str) -> str:
+    """The run whose program on a node a pod is, "" for every other pod.
+
+    Anybody may put the label on a pod of their own. A program is in the namespace of such programs, and has
+    the account that was made for it alone, with its own name.
+    """
+    meta, account = pod["metadata"], pod["spec"].get("serviceAccountName")
+    if meta["namespace"] != namespace or meta["name"] not in (account, f"{account}{AGAIN}"):
+        return ""
+    return str((meta.get("labels") or {}).get(RUN_LABEL) or "")
 
 
 def _object(api_version: str, kind: str, name: str, namespace: str, run: str) -> Object:

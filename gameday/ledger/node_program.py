@@ -8,19 +8,32 @@ send another one, which finds on the node what the first one left, if anything.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gameday.ledger.node_pod import CONTAINER, GRACE, Settings, helpers, pod
-from gameday.ledger.node_report import Report, last_words, lines_of, started, state_of, waiting_for, words_of
-from gameday.ledger.operations import RUN_LABEL, Create, Undone
-from gameday.node.task import TOLD, Task
-from gameday.platform.errors import ApiError, Unreachable
+from gameday.ledger.node_pod import AGAIN, CONTAINER, GRACE, Settings, files_name, helpers, pod
+from gameday.ledger.node_report import (
+    Report,
+    alone,
+    last_words,
+    lines_of,
+    started,
+    state_of,
+    taken_up,
+    waiting_for,
+    words_of,
+)
+from gameday.ledger.operations import RUN_LABEL, Create, Operation, Refused, Undone
+from gameday.node.task import Task
+from gameday.platform.effect import Touch
+from gameday.platform.errors import ApiError, Unreachable, is_answer
 from gameday.platform.following import follow
 from gameday.platform.objects import Object, Ref, condition, is_finished, is_ready
 from gameday.platform.resources import PODS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gameday.platform.kube import Kube
 
 END_WITHIN = GRACE + 30.0  # seconds from "stop" to a pod that is gone
@@ -29,7 +42,7 @@ REVERT_WITHIN = 90.0  # for a second program, with its start
 
 
 @dataclass
-class NodeProgram:
+class NodeProgram(Operation):
     """A program on a node, in a pod, with an account of its own."""
 
     kind: ClassVar[str] = "node-program"
@@ -38,13 +51,21 @@ class NodeProgram:
     node: str
     task: Task
     settings: Settings
-    last: dict[str, Any] | None = field(default=None, compare=False)  # the program's last words, once heard
+    files: str = ""  # the ConfigMap's name, which another version's files would change
+    # The program's last words, from one attempt of the undo to the next: its pod is gone by then.
+    _last: dict[str, Any] | None = field(default=None, init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.files = self.files or files_name(self.ref, self.task)
 
     @property
     def summary(self) -> str:
         if self.task.mode == "check":
             return f"ask {self.node} what speaks against {self.task.action}"
         return f"{self.task.action} on {self.node}, at most {self.task.seconds:g} s"
+
+    def touches(self) -> tuple[Touch, ...]:
+        return (Touch(self.ref, made=True, runs_on=self.node),)
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -54,6 +75,7 @@ class NodeProgram:
             "node": self.node,
             "task": self.task.to_data(),
             "settings": self.settings.to_data(),
+            "files": self.files,
         }
 
     @classmethod
@@ -64,21 +86,22 @@ class NodeProgram:
             data["node"],
             Task.from_data(data["task"]),
             Settings.from_data(data["settings"]),
+            files=data.get("files") or data["ref"]["name"],
         )
 
     # -- making --------------------------------------------------------------------------------
 
-    async def make(self, kube: Kube) -> None:
+    async def make(self, kube: Kube) -> Mapping[str, Any]:
         """Returns when the pod is created; `report` says how it fares."""
         await self._create(kube, self.ref, self.task.mode)
+        return {"created": True}
 
     async def _create(self, kube: Kube, ref: Ref, mode: str) -> None:
-        wanted = [Create.of(m, self.run) for m in helpers(self.ref, self.task, self.run)]
+        wanted = [Create.of(m, self.run) for m in self._objects()]
         done = await asyncio.gather(*(self._ensure(kube, c) for c in wanted), return_exceptions=True)
-        for result in done:
-            if isinstance(result, BaseException):
-                raise result
-        body = pod(ref, self.task, self.run, self.node, self.settings, mode)
+        if failed := [r for r in done if isinstance(r, BaseException)]:
+            raise min(failed, key=is_answer)  # one whose object may still come, if there is any
+        body = pod(ref, self.task, self.run, self.node, self.settings, mode, self.files)
         await self._ensure(kube, Create.of(body, self.run))
 
     async def _ensure(self, kube: Kube, create: Create) -> None:
@@ -86,11 +109,11 @@ class NodeProgram:
             await create.make(kube)
         except ApiError as error:
             found = await kube.find(create.ref) if error.reason == "AlreadyExists" else None
-            if found is None or not self._ours(found):
+            if found is None or not self._ours(found) or not _as_made(found, create.manifest or {}):
                 raise
 
     async def report(self, kube: Kube) -> Report:
-        """What the pod's status and log tell. Raises PlatformError."""
+        """The report in the pod's status and log. Raises PlatformError."""
         found = await kube.get(self.ref)
         if last := last_words(found):
             return Report((last,), ended=is_finished(found))
@@ -117,15 +140,26 @@ class NodeProgram:
                 return report
             await asyncio.sleep(0.2)
 
+    async def has_landed(self, kube: Kube) -> bool:
+        found = await kube.find(self.ref)  # the last of its objects to be made
+        return found is not None and self._ours(found)
+
+    def not_made(self, error: Exception) -> bool:
+        return isinstance(error, Refused)  # it is several objects, of which some may be there
+
     # -- undoing -------------------------------------------------------------------------------
 
     async def undo(self, kube: Kube) -> Undone:
+        outcome = await self._undo(kube)
+        return replace(outcome, learned={"last": self._last} if self._last else {})
+
+    async def _undo(self, kube: Kube) -> Undone:
         found = await kube.find(self.ref)
         if found is not None and not self._ours(found):
             return Undone("kept", "a pod of that name belongs to someone else")
         if found is None and not await self._left(kube):
             return self._said()
-        if found is not None and (failure := await self._end(kube, self.ref)):
+        if found is not None and (failure := await self._end(kube, Ref.of(found))):
             return failure
         outcome = Undone("undone") if self._is_out() else await self._revert(kube)
         if outcome.state == "failed":
@@ -139,30 +173,24 @@ class NodeProgram:
         left = await self._left(kube)
         if not left:
             return self._said()
-        known = f"; the program's last words: {words_of(self.last)}" if self.last else ""
+        known = f"; the program's last words: {words_of(self._last)}" if self._last else ""
         return Undone("failed", f"{', '.join(map(str, left))} still there, so the node may be changed{known}")
 
     def _said(self) -> Undone:
         return Undone(
-            "undone", f"seen on {self.node}: {words_of(self.last)}{self.alone}" if self.last else ""
+            "undone", f"seen on {self.node}: {words_of(self._last)}{alone(self._last)}" if self._last else ""
         )
-
-    @property
-    def alone(self) -> str:
-        """Why the program reverted though nobody had told it to; "" when somebody had."""
-        why = (self.last or {}).get("why", "")
-        return f" (it reverted by itself: {why})" if why and why not in TOLD else ""
 
     def _is_out(self) -> bool:
         """Whether the node was seen unchanged, or nothing can have been changed."""
-        return self.task.mode == "check" or (self.last or {}).get("event") == "out"
+        return self.task.mode == "check" or (self._last or {}).get("event") == "out"
 
     async def _end(self, kube: Kube, ref: Ref) -> Undone | None:
         """Tell the program to stop, and hear its last words before its pod is gone; what failed, or None."""
         seen: Object = {}
         try:
             async with asyncio.timeout(END_WITHIN):
-                events = follow(kube, PODS, ref.namespace, fields=f"metadata.name={ref.name}")
+                events = follow(kube, PODS, ref.namespace, fields={"metadata.name": ref.name})
                 async for kind, obj in events:
                     if kind == "SYNCED":
                         if not seen or not await kube.delete(ref):
@@ -178,13 +206,17 @@ class NodeProgram:
 
     def _hear(self, seen: Object) -> None:
         if words := last_words(seen):
-            self.last = words
-        elif seen and not started(seen) and self.last is None:
-            self.last = {"event": "out", "facts": ["the program never started, so it changed nothing"]}
+            self._last = words
+        elif seen and not started(seen) and self._last is None:
+            self._last = {"event": "out", "facts": ["the program never started, so it changed nothing"]}
 
     async def _stuck(self, kube: Kube, ref: Ref, seen: Object) -> Undone | None:
-        """The pod does not go. One that never started is taken away: should it, it finds itself gone."""
-        if seen and not started(seen):
+        """The pod does not go. One that no kubelet took up is taken away: should one, it finds itself gone.
+
+        Of one that was taken up nobody knows: a program that stops its kubelet, or cuts it off, may have
+        started without the kubelet telling so.
+        """
+        if seen and not taken_up(seen):
             await kube.delete(ref, grace=0)
             self._hear(seen)
             return None
@@ -208,10 +240,10 @@ class NodeProgram:
         if failure := await self._end(kube, second.ref):
             return failure
         if report.events:
-            self.last = report.events[-1]
+            self._last = report.events[-1]
         if self._is_out():
-            return Undone("undone", f"seen on {self.node} by a second program: {words_of(self.last)}")
-        return Undone("failed", f"{self.node} may be changed still: {words_of(self.last) or report.waiting}")
+            return Undone("undone", f"seen on {self.node} by a second program: {words_of(self._last)}")
+        return Undone("failed", f"{self.node} may be changed still: {words_of(self._last) or report.waiting}")
 
     async def _node_state(self, kube: Kube) -> str:
         node = await kube.find(Ref("v1", "Node", self.node))
@@ -224,10 +256,13 @@ class NodeProgram:
 
     @property
     def _second(self) -> Ref:
-        return Ref("v1", "Pod", f"{self.ref.name}-revert", self.ref.namespace)
+        return Ref("v1", "Pod", f"{self.ref.name}{AGAIN}", self.ref.namespace)
 
     def _helpers(self) -> list[Create]:
-        return [Create(Ref.of(m), self.run) for m in helpers(self.ref, self.task, self.run)]
+        return [Create(Ref.of(m), self.run) for m in self._objects()]
+
+    def _objects(self) -> list[Object]:
+        return helpers(self.ref, self.task, self.run, self.files)
 
     def _ours(self, obj: Object) -> bool:
         return bool((obj["metadata"].get("labels") or {}).get(RUN_LABEL) == self.run)
@@ -236,3 +271,20 @@ class NodeProgram:
         refs = [self.ref, self._second, *(c.ref for c in self._helpers())]
         found = await asyncio.gather(*(kube.find(r) for r in refs))
         return [r for r, obj in zip(refs, found, strict=True) if obj is not None and self._ours(obj)]
+
+
+def _as_made(found: Object, manifest: Object) -> bool:
+    """Whether an object of ours that is there already holds what it was made with: a label can be copied."""
+    whole = ("data", "immutable", "rules", "subjects", "roleRef")
+    return all(found.get(k) == manifest.get(k) for k in whole) and _holds(found, manifest.get("spec"), "spec")
+
+
+def _holds(found: Any, wanted: Any, key: Any = None) -> bool:
+    """Whether a value is the wanted one, but for what an API server and its webhooks add."""
+    if key is not None:
+        found = found.get(key)
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(_holds(found, value, name) for name, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(found, list):
+        return all(any(_holds(item, value) for item in found) for value in wanted)
+    return bool(found == wanted) or not (found or wanted)

@@ -1,4 +1,4 @@
-"""What a program on a node says, as far as its pod's status tells: its last words, or why it has none."""
+"""Reports of a program on a node, as far as its pod's status tells: its last words, or why it has none."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gameday.ledger.node_pod import CONTAINER
+from gameday.node.task import TOLD
 from gameday.platform.objects import Object, condition
 
 NOT_STARTED = ("StartError", "ContainerCannotRun")  # why a container "ended" that never ran
@@ -14,7 +15,7 @@ NOT_STARTED = ("StartError", "ContainerCannotRun")  # why a container "ended" th
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a program: its events so far, and whether they are its last.
+    """The state of a program: its events so far, and whether they are its last.
 
     `waiting` says why it does not run yet, `silent` why its log can't be read.
     """
@@ -53,6 +54,11 @@ def started(found: Object) -> bool:
     return bool(_ended(found)) and _ended(found).get("reason") not in NOT_STARTED
 
 
+def taken_up(found: Object) -> bool:
+    """Whether the node's kubelet has said anything of the pod."""
+    return bool((found.get("status") or {}).get("startTime"))
+
+
 def last_words(found: Object) -> dict[str, Any] | None:
     """The message that the program left when it ended; None while it runs, or when it was killed."""
     return next(iter(lines_of(_ended(found).get("message") or "")), None)
@@ -80,6 +86,12 @@ def lines_of(text: str) -> list[dict[str, Any]]:
         if isinstance(value, dict):
             found.append(value)
     return found
+
+
+def alone(last: dict[str, Any] | None) -> str:
+    """Why a program reverted though nobody had asked it to, by its last words; "" when somebody had."""
+    why = (last or {}).get("why", "")
+    return f" (it reverted by itself: {why})" if why and why not in TOLD else ""
 
 
 def words_of(last: dict[str, Any] | None) -> str:

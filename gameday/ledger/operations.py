@@ -7,254 +7,442 @@ the run can undo it from the record alone.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from gameday.experiment import registry
+from gameday.experiment.text import shorten
+from gameday.ledger import binding
+from gameday.ledger.edits import Edit, at, patch_body, same
+from gameday.ledger.field_owners import foreign_owner, last_writer
 from gameday.platform.chaos_mesh import complaints
 from gameday.platform.complaints import warnings_about
-from gameday.platform.errors import ApiError, Unreachable
+from gameday.platform.conditional import write_if
+from gameday.platform.effect import Touch
+from gameday.platform.errors import ApiError, Failure, Unreachable
 from gameday.platform.objects import Object, Ref
+from gameday.states import Change as State
 
 if TYPE_CHECKING:
     from gameday.platform.kube import Kube
 
+Where = tuple[str, ...]  # the path of a field
 RUN_LABEL = "gameday.dev/run"  # on every object a run creates: says whose it is
 GONE_WITHIN = 60.0  # seconds that an object with finalizers may take to go
+OUTDATED_LABEL = "gameday.dev/outdated"  # set for a moment, so that an object gets a new version
+LATE = 60.0  # seconds: kube-apiserver's default --request-timeout, after which it gives a request up
+FOLLOWED_WITHIN = 600.0  # seconds: a MIG manager that restarts a node takes minutes
+FOLLOW_EVERY = 0.5  # seconds between two looks
 ATTEMPTS = 8  # at a patch that others keep racing
 
 
-class Refused(Exception):
+class Refused(Failure):
     """A change was not made, because the world is not as it was planned for."""
+
+    may_land = False
 
 
 @dataclass(frozen=True)
 class Undone:
-    """How an undo, or the audit of one, ended. `state`: undone, kept, irreversible, failed."""
+    """How an undo, or the audit of one, ended. `state`: undone, kept, irreversible, failed; else ValueError.
 
-    state: str
+    `learned` is plain data for the evidence of the fault that made the change.
+    """
+
+    state: str  # a State from then on
     message: str = ""
+    learned: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        state = State(self.state)
+        if not state.ended:
+            raise ValueError(f"no undo ends as {state}")
+        object.__setattr__(self, "state", state)
 
 
 RESTORED = Undone("undone")
-
-
-class Operation(Protocol):
-    """One change to one object, and how to take it back."""
-
-    kind: ClassVar[str]
-
-    @property
-    def ref(self) -> Ref:
-        """The object."""
-        ...
-
-    @property
-    def summary(self) -> str:
-        """The change in a few words."""
-        ...
-
-    def to_data(self) -> dict[str, Any]:
-        """Plain data from which `from_data` makes an operation that can be undone."""
-        ...
-
-    async def make(self, kube: Kube) -> None:
-        """Make the change."""
-        ...
-
-    async def undo(self, kube: Kube) -> Undone:
-        """Take it back if it is in force and still ours; may be called any number of times."""
-        ...
-
-    async def audit(self, kube: Kube) -> Undone:
-        """Read again whether it is taken back, and change nothing."""
-        ...
+MARKED = Undone("failed", f"still there: label {OUTDATED_LABEL}")
 
 
 @dataclass(frozen=True)
-class Edit:
-    """One field of an object: `before` and `after`, where None means that it is not there.
+class Ended:
+    """How a change came to an end that its run did not undo; `by`: who ended it, "" where nobody can tell."""
 
-    `path` names the field. A list that Kubernetes treats as a map (taints, say) is edited by item:
-    `item` holds the fields that tell its items apart, and before and after are whole items; with `inside`,
-    they are the field of that path inside the item (a container's limit), which must be there.
+    how: str
+    by: str = ""
+
+
+class Operation(ABC):
+    """One change to one object, and how to take it back.
+
+    `kind` is the name of its entry point in the group `gameday.operations`: the record of a run holds it.
     """
 
-    path: tuple[str, ...]
-    after: Any
-    before: Any = None
-    item: tuple[tuple[str, Any], ...] = ()
-    inside: tuple[str, ...] = ()
+    kind: ClassVar[str]
+    interruptible: ClassVar[bool] = False  # a cancellation cuts `make` off, instead of waiting for its end
+    irreversible: ClassVar[str] = ""  # why, when it can't be taken back once it is made
+    past: ClassVar[str] = "changed for good"  # what was done with the object then, as in "1 job was requeued"
+    hopeless: ClassVar[bool] = False  # whether undoing can't succeed, however often it is tried
+    verifiable: ClassVar[bool] = True  # whether the audit can see what was changed; else it goes by the undo
+
+    late: ClassVar[float] = LATE  # seconds in which a `make` whose failure is no answer may still land
+    one_request: ClassVar[bool] = False  # whether `make` changes the world by one request, and sends it once
+
+    if TYPE_CHECKING:  # fields of some, which a property here would stand in the way of
+
+        @property
+        def ref(self) -> Ref:
+            """The object."""
+
+        @property
+        def summary(self) -> str:
+            """The change in a few words."""
+
+    def touches(self) -> tuple[Touch, ...]:
+        """Every object that `make` changes; needed of an operation that is to be made.
+
+        The ledger holds them against what was approved before anything is written down. An operation without
+        this is refused there, and can still be undone from the record of an earlier version.
+        """
+        raise Refused(f"{type(self).__name__} does not say what it touches: its package has to add `touches`")
+
+    @abstractmethod
+    def to_data(self) -> dict[str, Any]:
+        """Plain data from which `from_data` makes an operation that can be undone; `op` is the kind."""
+
+    @classmethod
+    @abstractmethod
+    def from_data(cls, data: dict[str, Any]) -> Operation:
+        """The operation of a record. Raises KeyError, TypeError or ValueError for a damaged one."""
+
+    @abstractmethod
+    async def make(self, kube: Kube) -> Mapping[str, Any] | None:
+        """Make the change. Raises Refused where the world is not as it was planned for.
+
+        What it gives is plain data for the evidence of the fault, found as `learned` in the Injected.
+        """
+
+    @abstractmethod
+    async def undo(self, kube: Kube) -> Undone:
+        """Take it back if it is in force and still ours; may be called any number of times."""
+
+    @abstractmethod
+    async def audit(self, kube: Kube) -> Undone:
+        """Read again whether it is taken back, and change nothing."""
+
+    async def ended_by_others(self, kube: Kube) -> Ended | None:
+        """How a change that was made ended without us; None while it is in force, or where nobody knows."""
+        return None
+
+    async def outdate(self, kube: Kube) -> None:  # noqa: B027 - a hook with a default
+        """Keep requests of a `make` that nobody heard the end of from landing after the undo has looked.
+
+        An operation whose requests are good for one version of an object alone gives it another version, and
+        sets `late` to 0; for others the ledger looks again once `late` seconds have passed.
+        """
+
+    async def has_landed(self, kube: Kube) -> bool:
+        """Whether no request of a `make` that nobody heard the end of is on its way any more.
+
+        One request has arrived once its change is in force. Where nobody knows, the ledger undoes the change
+        a second time when `late` seconds have passed.
+        """
+        return self.one_request and (await self.audit(kube)).state in ("failed", "irreversible")
+
+    def not_made(self, error: Exception) -> bool:
+        """Whether `make` failed in a way that says for certain that nothing was changed.
+
+        Asked of a failure that was an answer (`Failure.may_land`). 409 and 429 may be answers to a second
+        attempt. An operation of several requests knows better.
+        """
+        return isinstance(error, Refused) or (
+            isinstance(error, ApiError) and error.status < 500 and error.status not in (409, 429)
+        )
+
+    def clash(self, other: Operation) -> str:
+        """Why this change can't be made while another one of the same object is in force; "" when it can."""
+        return ""
+
+    def over(self, earlier: Operation) -> tuple[Operation | None, Operation] | None:
+        """How the undo of an earlier change goes over to this one, which lies over it and stays in force.
+
+        What is left of the earlier one (None: nothing), and this one with a `before` that is the earlier
+        one's; None where the two have nothing in common.
+        """
+        return None
 
     @property
-    def name(self) -> str:
-        """The field in words, as spec.containers[name=server].resources.limits.cpu."""
-        keys = "[" + ",".join(f"{k}={v}" for k, v in self.item) + "]" if self.item else ""
-        return ".".join([".".join(self.path) + keys, *self.inside])
+    def carries(self) -> bool:
+        """Whether the undo of earlier changes went over to this one, which is then undone in any case."""
+        return False
 
-    def __str__(self) -> str:
-        return f"{self.name}: {_text(self.before)} → {_text(self.after)}"
-
-    def read(self, obj: Object) -> Any:
-        """The field as it is now."""
-        value = _at(obj, self.path)
-        if not self.item:
-            return value
-        return _at(next((i for i in value or () if self.matches(i)), None), self.inside)
-
-    def write(self, obj: Object, value: Any) -> Object:
-        """The JSON patch operation that sets the field to a value (None removes it)."""
-        if not self.item:
-            return _set(self.path, value)
-        items = _at(obj, self.path) or []
-        if self.inside:
-            index = next((str(n) for n, i in enumerate(items) if self.matches(i)), "-")
-            return _set((*self.path, index, *self.inside), value)
-        others = [i for i in items if not self.matches(i)]
-        return _set(self.path, (others if value is None else [*others, value]) or None)
-
-    def matches(self, item: Object) -> bool:
-        """Whether it is this item of the list that is meant."""
-        return all(item.get(k) == v for k, v in self.item)
+    @property
+    def followed(self) -> bool:
+        """Whether a controller has to follow the undo, before what came earlier is undone."""
+        return False
 
 
-def _at(value: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+def _moved_on(ref: Ref, edit: Edit, obj: Object) -> Refused:
+    """A field is not any more what its change was planned for."""
+    before, now = edit.shown(edit.before), edit.shown(edit.read(obj))
+    return Refused(f"{ref}: {edit.name} was {before} when it was planned, but now it is {now}: plan again")
 
 
-def _set(path: tuple[str, ...], value: Any) -> Object:
-    pointer = "/" + "/".join(p.replace("~", "~0").replace("/", "~1") for p in path)
-    return (
-        {"op": "remove", "path": pointer} if value is None else {"op": "add", "path": pointer, "value": value}
-    )
-
-
-def _text(value: Any) -> str:
-    return "unset" if value is None else str(value)
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Equality, but false and empty values count as absent: the API server leaves such fields out."""
-    return bool(a == b) or (_absent(a) and _absent(b))
-
-
-def _absent(value: Any) -> bool:
-    return value is None or value is False or value in ("", [], {})
+def touched(operation: Operation) -> tuple[Touch, ...]:
+    """The touches that an operation names. Raises Refused where it names none: silence is no free pass."""
+    said: object = operation.touches()
+    if isinstance(said, tuple) and said and all(isinstance(t, Touch) for t in said):
+        return said
+    raise Refused(f"{type(operation).__name__} does not say what it touches: it gives {shorten(repr(said))}")
 
 
 @dataclass(frozen=True)
-class Patch:
+class Patch(Operation):
     """Set fields of an object; undo puts back those that still hold what we wrote.
 
-    `subresource` is the one that takes the change, as `resize` does a running pod's resources.
+    `subresource` is the one that takes the change, as `resize` does a running pod's resources. `manager` is
+    the field manager of the run, by which the API server knows what is ours. `follows` are fields that a
+    controller writes, with their values of before: the undo is over when the controller has followed it, and
+    what came before it is undone after that.
     """
 
     kind: ClassVar[str] = "patch"
+    late: ClassVar[float] = 0.0
     ref: Ref
     edits: tuple[Edit, ...]
+    manager: str
     subresource: str = ""
+    follows: tuple[tuple[Where, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.ref.kind == "Secret" and not all(e.secret for e in self.edits):
+            object.__setattr__(self, "edits", tuple(replace(e, secret=True) for e in self.edits))
 
     @classmethod
-    async def of(cls, kube: Kube, ref: Ref, *edits: Edit, subresource: str = "") -> Patch | None:
-        """The patch, with `before` read from the cluster; None when everything is so already."""
+    async def of(
+        cls, kube: Kube, ref: Ref, *edits: Edit, subresource: str = "", follows: Iterable[Where] = ()
+    ) -> Self | None:
+        """The patch, with `before` read from the cluster; None when everything is so already.
+
+        Raises Refused where an edit comes with the `before` that it was planned for, and it is another now.
+        """
         obj = await kube.get(ref)
         ref = Ref(ref.api_version, ref.kind, ref.name, ref.namespace, obj["metadata"]["uid"])
-        read = [replace(e, before=e.read(obj)) for e in edits]
-        ours = tuple(e for e in read if not _same(e.before, e.after))
-        return cls(ref, ours, subresource) if ours else None
+        for edit in (e for e in edits if not same(e.read(obj), e.after)):
+            if edit.before is not None and not edit.stands(obj):
+                raise _moved_on(ref, edit, obj)
+        read = [e.seen_in(obj) for e in edits]
+        ours = tuple(e for e in read if not same(e.before, e.after))
+        seen = tuple((path, at(obj, path)) for path in follows)
+        return cls(ref, ours, kube.manager, subresource, seen) if ours else None
 
     @property
     def summary(self) -> str:
         return "; ".join(str(e) for e in self.edits)
 
+    def touches(self) -> tuple[Touch, ...]:
+        return (Touch(self.ref),)
+
     def to_data(self) -> dict[str, Any]:
-        edits = [
-            {"path": list(e.path), "before": e.before, "after": e.after, "item": dict(e.item)}
-            | ({"inside": list(e.inside)} if e.inside else {})
-            for e in self.edits
-        ]
+        edits = [e.to_data() for e in self.edits]
+        more: dict[str, Any] = {"subresource": self.subresource, "manager": self.manager}
+        more["follows"] = [[list(path), value] for path, value in self.follows]
         data = {"op": self.kind, "ref": self.ref.to_data(), "edits": edits}
-        return data | ({"subresource": self.subresource} if self.subresource else {})
+        return data | {k: v for k, v in more.items() if v}
 
     @classmethod
-    def from_data(cls, data: dict[str, Any]) -> Patch:
-        edits = tuple(
-            Edit(
-                tuple(e["path"]),
-                e["after"],
-                e["before"],
-                tuple(sorted((e.get("item") or {}).items())),
-                tuple(e.get("inside") or ()),
-            )
-            for e in data["edits"]
-        )
-        return cls(Ref.from_data(data["ref"]), edits, data.get("subresource", ""))
+    def from_data(cls, data: dict[str, Any]) -> Self:
+        edits = tuple(map(Edit.from_data, data["edits"]))
+        follows = tuple((tuple(path), value) for path, value in data.get("follows") or ())
+        manager, subresource = data.get("manager", ""), data.get("subresource", "")
+        return cls(Ref.from_data(data["ref"]), edits, manager, subresource, follows)
+
+    # -- changes of one object that lie over each other ----------------------------------------
+
+    def clash(self, other: Operation) -> str:
+        """Fields inside each other can't be put back one by one: which is it? "" when there is none."""
+        pairs = product(self.edits, other.edits if isinstance(other, Patch) else ())
+        return next((f"{a.name} lies across {b.name}" for a, b in pairs if a.overlaps(b)), "")
+
+    def over(self, earlier: Operation) -> tuple[Operation | None, Operation] | None:
+        if not isinstance(earlier, Patch):
+            return None
+        cells = {e.cell: e for e in self.edits}
+        # Where somebody changed the field in between, their value is what the later one has to bring back.
+        below = {e.cell: e for e in earlier.edits if e.cell in cells and cells[e.cell].lies_on(e)}
+        if not any(e.cell in below for e in self.edits):
+            return None
+        mine = tuple(e.over(below[e.cell]) if e.cell in below else e for e in self.edits)
+        rest = tuple(e for e in earlier.edits if e.cell not in below)
+        whole = replace(self, edits=mine, follows=earlier.follows or self.follows)
+        return (replace(earlier, edits=rest) if rest else None), whole
+
+    @property
+    def carries(self) -> bool:
+        return any(e.also for e in self.edits)
+
+    @property
+    def followed(self) -> bool:
+        return bool(self.follows)
+
+    # -- making and undoing --------------------------------------------------------------------
 
     async def make(self, kube: Kube) -> None:
         """Write `after` where the object still holds `before`; raises Refused where it does not."""
-        lost = False  # whether an answer of ours was lost, so that the change may be ours already
-        for _ in range(ATTEMPTS):
+
+        async def attempt(again: bool) -> bool:
             obj = await kube.get(self.ref)
-            if lost and all(_same(e.read(obj), e.after) for e in self.edits):
-                return
-            changed = [e for e in self.edits if not _same(e.read(obj), e.before)]
-            if changed:
-                now = _text(changed[0].read(obj))
-                raise Refused(f"{self.ref}: {changed[0]} was planned, but now it is {now}")
-            try:
-                if await self._write(kube, obj, [e.write(obj, e.after) for e in self.edits]):
-                    return
-            except Unreachable:
-                lost = True
-        raise Refused(f"{self.ref}: it kept changing while it was patched ({ATTEMPTS} attempts)")
+            if again and len(self._ours(obj)) == len(self.edits):
+                return True
+            self._check(obj)
+            return await self._write(kube, obj, [(e, e.after) for e in self.edits])
+
+        await until_in(self.ref, attempt)
+
+    def _check(self, obj: Object) -> None:
+        changed = [e for e in self.edits if not e.stands(obj)]
+        if changed:
+            raise _moved_on(self.ref, changed[0], obj)
+
+    async def outdate(self, kube: Kube) -> None:
+        # What landed already is a newer version than the one that its other attempts were for.
+        await renew_version(kube, self.ref, unless=lambda obj: bool(self._ours(obj)))
 
     async def undo(self, kube: Kube) -> Undone:
         for _ in range(ATTEMPTS):
             obj = await kube.find(self.ref)
             if obj is None:
                 return Undone("kept", "the object was deleted meanwhile, so there is nothing to restore")
-            ours = [e for e in self.edits if _same(e.read(obj), e.after)]
-            if not ours or await self._write(kube, obj, [e.write(obj, e.before) for e in ours]):
-                return self._judge(obj, ours)
+            ours = self._ours(obj)
+            if not ours or await self._write(kube, obj, [(e, e.before) for e in ours]):
+                undone = self._judge(obj, ours)
+                undone = await self._followed(kube) if undone is RESTORED else undone
+                return undone if ours or undone is not RESTORED else self._back_already(obj)
         return Undone("failed", f"it kept changing while it was restored ({ATTEMPTS} attempts)")
+
+    def _back_already(self, obj: Object) -> Undone:
+        """Restored without us, and whose the field is: nobody knows whether the change was ever made."""
+        name, who = self.edits[0].name, last_writer(obj, self.edits[0], self.manager)
+        return Undone("undone", f"it was as before already: {name} is {who}'s") if who else RESTORED
 
     async def audit(self, kube: Kube) -> Undone:
         obj = await kube.find(self.ref)
         if obj is None:
             return Undone("kept", "the object is gone")
-        left = [e for e in self.edits if _same(e.read(obj), e.after)]
-        if left:
+        if left := self._ours(obj):
             return Undone("failed", f"still changed: {left[0]}")
-        return self._judge(obj, [])
+        if is_marked(obj):
+            return MARKED
+        undone = self._judge(obj, [])
+        return self._behind(obj) or undone if undone is RESTORED else undone
 
-    def _judge(self, obj: Object, restored: list[Edit]) -> Undone:
-        foreign = [e for e in self.edits if e not in restored and not _same(e.read(obj), e.before)]
-        if foreign:
-            now = _text(foreign[0].read(obj))
-            return Undone("kept", f"{foreign[0].name} was changed to {now} by someone else, and left so")
+    async def ended_by_others(self, kube: Kube) -> Ended | None:
+        obj = await kube.find(self.ref)
+        if obj is None:
+            return Ended(f"{self.ref} was deleted")
+        if self._ours(obj) or any(e.strayed(obj, self.edits) for e in self.edits):
+            return None
+        if (by := last_writer(obj, self.edits[0], self.manager)) is None:
+            return None
+        edit = self.edits[0]
+        return Ended(f"{self.ref}: {edit.name} is {edit.shown(edit.read(obj))}", by)
+
+    async def _followed(self, kube: Kube) -> Undone:
+        """How it ended when the controllers have followed the undo, or are not going to."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + FOLLOWED_WITHIN
+        while self.follows and (obj := await kube.find(self.ref)) and (behind := self._behind(obj)):
+            if loop.time() > deadline:
+                return behind
+            await asyncio.sleep(FOLLOW_EVERY)
         return RESTORED
 
-    async def _write(self, kube: Kube, obj: Object, body: list[Object]) -> bool:
-        """Patch exactly the version that was read; False when it was changed in between."""
-        test = {
-            "op": "test",
-            "path": "/metadata/resourceVersion",
-            "value": obj["metadata"]["resourceVersion"],
-        }
+    def _behind(self, obj: Object) -> Undone | None:
+        """The first field that a controller has not brought back yet."""
+        for path, before in self.follows:
+            if (now := at(obj, path)) != before:
+                text = f"{'.'.join(path)} is {now}, and was {before}: no controller has followed the undo"
+                return Undone("failed", text)
+        return None
+
+    def _ours(self, obj: Object) -> list[Edit]:
+        """The edits that are in force, and ours."""
+        return [e for e in self.edits if e.written(obj) and not foreign_owner(obj, e, self.manager)]
+
+    def _judge(self, obj: Object, restored: list[Edit]) -> Undone:
+        if strayed := [e for e in self.edits if e.strayed(obj, self.edits)]:
+            where, value = ".".join(strayed[0].path), strayed[0].shown(strayed[0].after)
+            return Undone(
+                "failed",
+                f"{strayed[0].name} is not there any more, but {where} still holds {value} elsewhere",
+            )
+        foreign = [e for e in self.edits if e not in restored and not same(e.read(obj), e.before)]
+        if foreign:
+            who = foreign_owner(obj, foreign[0], self.manager)
+            now, named = foreign[0].shown(foreign[0].read(obj)), f" ({who})" if who else ""
+            return Undone(
+                "kept", f"{foreign[0].name} was changed to {now} by someone else{named}, and left so"
+            )
+        return RESTORED
+
+    async def _write(self, kube: Kube, obj: Object, values: list[tuple[Edit, Any]]) -> bool:
+        body = patch_body(obj, values)
+        written = await write_if(kube, obj, body, subresource=self.subresource, manager=self.manager)
+        return written is not None
+
+
+async def until_in(ref: Ref, attempt: Callable[[bool], Awaitable[bool]]) -> None:
+    """Make a change of the version that was read, over lost answers and other people's changes.
+
+    `attempt` hears whether an answer was lost, so that the change may be in already, and gives whether it is.
+    """
+    lost: Unreachable | None = None
+    for _ in range(ATTEMPTS):
         try:
-            await kube.patch(self.ref, [test, *body], subresource=self.subresource)
-        except ApiError as error:
-            # A failed `test` is a bare 422; one with causes says that the object would be invalid.
-            if error.status == 409 or (error.status == 422 and not error.details.get("causes")):
-                return False
+            if await attempt(lost is not None):
+                return
+        except Unreachable as error:
+            lost = error if error.may_land or lost is None else lost
+        except (Refused, ApiError) as error:
+            if lost:  # of a change whose answer was lost nobody knows that it was not made
+                raise Unreachable(f"{lost}; then: {error}") from error
             raise
-        return True
+    raise lost or Refused(f"{ref}: others kept changing it ({ATTEMPTS} attempts)")
+
+
+def is_marked(obj: Object) -> bool:
+    """Whether `renew_version` was cut off between its two writes."""
+    return OUTDATED_LABEL in (obj["metadata"].get("labels") or {})
+
+
+async def renew_version(kube: Kube, ref: Ref, unless: Callable[[Object], bool] = lambda obj: False) -> None:
+    """Give an object another resourceVersion, so that a patch of an older one can't land any more.
+
+    `unless` says of the object as it is that it needs none. A patch that changes nothing keeps the version:
+    a label is set, and removed again, each in the version that was read. (An annotation of a Deployment would
+    stay behind on its ReplicaSets.) After a kill in between the label says that the removal is left, a new
+    version as well. Source: "Kubernetes API Concepts", resource versions.
+    """
+    while (obj := await kube.find(ref)) is not None:
+        if (unless(obj) and not is_marked(obj)) or await _renewed(kube, obj):
+            return
+
+
+async def _renewed(kube: Kube, obj: Object) -> bool:
+    """Whether the version that was read could be replaced; False when the object was changed meanwhile."""
+    for label in [None] if is_marked(obj) else ["true", None]:
+        written = await write_if(kube, obj, {"metadata": {"labels": {OUTDATED_LABEL: label}}})
+        if written is None:
+            return False
+        obj = written
+    return True
 
 
 @dataclass(frozen=True)
-class Create:
+class Create(Operation):
     """Create an object; undo deletes it, if it carries our run's label, and waits until it is gone.
 
     `force` removes finalizers that nobody has removed `within` seconds; without it that is reported.
@@ -262,6 +450,7 @@ class Create:
     """
 
     kind: ClassVar[str] = "create"
+    one_request: ClassVar[bool] = True
     ref: Ref
     run: str
     manifest: Object | None = None  # not recorded: undo needs the name alone
@@ -270,7 +459,7 @@ class Create:
     propagation: str = "Background"
 
     @classmethod
-    def of(cls, manifest: Object, run: str, force: bool = False, **options: Any) -> Create:
+    def of(cls, manifest: Object, run: str, force: bool = False, **options: Any) -> Self:
         """The operation for a manifest, which gets the run's label."""
         meta = manifest["metadata"]
         labelled = meta | {"labels": (meta.get("labels") or {}) | {RUN_LABEL: run}}
@@ -279,6 +468,9 @@ class Create:
     @property
     def summary(self) -> str:
         return "create" + (" (finalizers may be removed by force)" if self.force else "")
+
+    def touches(self) -> tuple[Touch, ...]:
+        return (Touch(self.ref, made=True),)
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -291,13 +483,13 @@ class Create:
         }
 
     @classmethod
-    def from_data(cls, data: dict[str, Any]) -> Create:
+    def from_data(cls, data: dict[str, Any]) -> Self:
         options = {k: data[k] for k in ("force", "within", "propagation") if k in data}
         return cls(Ref.from_data(data["ref"]), data["run"], **options)
 
     async def make(self, kube: Kube) -> None:
         assert self.manifest is not None, "an operation read back from a record can only be undone"
-        await kube.create(self.manifest)
+        await binding.create(kube, self.manifest)
 
     async def undo(self, kube: Kube) -> Undone:
         obj = await kube.find(self.ref)
@@ -308,20 +500,30 @@ class Create:
         await kube.delete(Ref.of(obj), propagation=self.propagation)
         if await _gone(kube, Ref.of(obj), self.within):
             return RESTORED
-        stuck = await kube.find(Ref.of(obj))
-        if stuck is None:
-            return RESTORED
-        why = await _stuck(kube, stuck)
-        if not self.force:
-            return Undone("failed", f"it is being deleted but does not go: {why}")
-        await kube.patch(Ref.of(obj), {"metadata": {"finalizers": None}}, "merge")
-        return Undone("undone", f"finalizers removed by force: {why}")
+        for _ in range(ATTEMPTS):
+            stuck = await kube.find(Ref.of(obj))
+            if stuck is None:
+                return RESTORED
+            why = await why_it_stays(kube, stuck)
+            if not self.force:
+                return Undone("failed", f"it is being deleted but does not go: {why}")
+            if await write_if(kube, stuck, {"metadata": {"finalizers": None}}):
+                return Undone("undone", f"finalizers removed by force: {why}")
+        return Undone("failed", f"it kept changing while its finalizers were removed ({ATTEMPTS} attempts)")
 
     async def audit(self, kube: Kube) -> Undone:
         obj = await kube.find(self.ref)
         if obj is None:
             return RESTORED
-        return Undone("failed", f"still there: {await _stuck(kube, obj)}") if self._ours(obj) else RESTORED
+        return (
+            Undone("failed", f"still there: {await why_it_stays(kube, obj)}") if self._ours(obj) else RESTORED
+        )
+
+    async def ended_by_others(self, kube: Kube) -> Ended | None:
+        obj = await kube.find(self.ref)
+        if obj is None:
+            return Ended(f"{self.ref} was deleted")
+        return None if self._ours(obj) else Ended(f"{self.ref} is somebody else's by now")
 
     def _ours(self, obj: Object) -> bool:
         return bool((obj["metadata"].get("labels") or {}).get(RUN_LABEL) == self.run)
@@ -339,7 +541,7 @@ async def _gone(kube: Kube, ref: Ref, within: float) -> bool:
     return True
 
 
-async def _stuck(kube: Kube, obj: Object) -> str:
+async def why_it_stays(kube: Kube, obj: Object) -> str:
     """Why an object does not go: its finalizers, its conditions, and what was said of it."""
     finalizers = ", ".join(obj["metadata"].get("finalizers") or ["none"])
     conditions = obj.get("status", {}).get("conditions") or ()
@@ -349,10 +551,15 @@ async def _stuck(kube: Kube, obj: Object) -> str:
 
 
 @dataclass(frozen=True)
-class Evict:
-    """Evict a pod, as its budgets allow. Irreversible: its controller makes another one."""
+class Evict(Operation):
+    """Evict a pod, as its budgets allow. Irreversible: at most its controller makes another one."""
 
     kind: ClassVar[str] = "evict"
+    irreversible: ClassVar[str] = (
+        "what is gone does not come back; a controller, where there is one, makes another"
+    )
+    past: ClassVar[str] = "ended"
+    one_request: ClassVar[bool] = True
     ref: Ref
     grace: int | None = None  # seconds; None is the pod's own terminationGracePeriodSeconds
 
@@ -360,11 +567,14 @@ class Evict:
     def summary(self) -> str:
         return self.kind
 
+    def touches(self) -> tuple[Touch, ...]:
+        return (Touch(self.ref),)
+
     def to_data(self) -> dict[str, Any]:
         return {"op": self.kind, "ref": self.ref.to_data()}
 
     @classmethod
-    def from_data(cls, data: dict[str, Any]) -> Evict:
+    def from_data(cls, data: dict[str, Any]) -> Self:
         return cls(Ref.from_data(data["ref"]))
 
     async def make(self, kube: Kube) -> None:
@@ -376,14 +586,18 @@ class Evict:
                 raise
 
     async def undo(self, kube: Kube) -> Undone:
-        return Undone("irreversible", "what is gone does not come back; its controller makes another one")
+        """A refused or cut off request may have changed nothing: then the very object is still there."""
+        obj = await kube.find(self.ref) if self.ref.uid else None
+        if obj is not None and "deletionTimestamp" not in obj["metadata"]:
+            return Undone("undone", "it never came to it")
+        return Undone("irreversible", self.irreversible)
 
     audit = undo
 
 
 @dataclass(frozen=True)
 class Delete(Evict):
-    """Delete an object that its controller replaces, budgets or not. Irreversible as an eviction is."""
+    """Delete an object, budgets or not: its controller, if any, makes another. Irreversible as Evict is."""
 
     kind: ClassVar[str] = "delete"
 
@@ -391,26 +605,12 @@ class Delete(Evict):
         await kube.delete(self.ref, grace=self.grace)
 
 
-# Where each kind of operation is; loaded when one is read, so that a record costs no more than it holds.
-_KINDS = {
-    "patch": "gameday.ledger.operations:Patch",
-    "create": "gameday.ledger.operations:Create",
-    "evict": "gameday.ledger.operations:Evict",
-    "delete": "gameday.ledger.operations:Delete",
-    "activity": "gameday.ledger.activity:Activity",
-    "argocd-rollback": "gameday.ledger.argocd:Rollback",
-    "rollout-promote": "gameday.ledger.rollout:Promote",
-    "dcgm": "gameday.ledger.dcgm:DcgmInject",
-    "gpud": "gameday.ledger.gpud:GpudInject",
-    "slurm-node": "gameday.ledger.slurm:OutOfService",
-    "slurm-resume": "gameday.ledger.slurm:BackInService",
-    "slurm-partition": "gameday.ledger.slurm:HoldPartition",
-    "slurm-requeue": "gameday.ledger.slurm:Requeue",
-    "node-program": "gameday.ledger.node_program:NodeProgram",
-}
-
-
 def from_data(data: dict[str, Any]) -> Operation:
-    """The operation of a record. Raises KeyError for a kind that this version does not know."""
-    operation: Operation = resolve_name(_KINDS[data["op"]]).from_data(data)
-    return operation
+    """The operation of a record. Raises RegistryError for a kind that is not installed, or is broken."""
+    found: type[Operation] = registry.load(registry.OPERATIONS, data["op"])
+    made: object = found.from_data(data)
+    if not isinstance(made, Operation):
+        raise TypeError(f"{found.__qualname__}.from_data gave a {type(made).__name__}, which is no operation")
+    if not (isinstance(made.ref, Ref) and isinstance(made.summary, str)):  # which everybody asks for
+        raise TypeError(f"{found.__qualname__} says no object (ref), or not in words what it does (summary)")
+    return made

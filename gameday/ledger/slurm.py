@@ -6,11 +6,12 @@ before or meanwhile stays so, and is reported.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from abc import abstractmethod
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from gameday.ledger.operations import RESTORED, Refused, Undone
+from gameday.ledger.operations import RESTORED, Operation, Refused, Undone
+from gameday.platform.effect import Touch
 from gameday.platform.errors import Unreachable
 from gameday.platform.objects import Ref
 from gameday.platform.slurm.client import Slurm
@@ -34,10 +35,11 @@ def marker(run: str) -> str:
 
 
 @dataclass(frozen=True)
-class _SlurmOperation(ABC):
-    """What they share: `name` is the node's, the partition's or the job's."""
+class _SlurmOperation(Operation):
+    """Changes of Slurm: `name` is the node's, the partition's or the job's."""
 
     kind: ClassVar[str]
+    one_request: ClassVar[bool] = True
     about: ClassVar[str]
     via: Via
     name: str
@@ -46,12 +48,20 @@ class _SlurmOperation(ABC):
     def ref(self) -> Ref:
         return slurm_ref(self.about, self.name)
 
+    def touches(self) -> tuple[Touch, ...]:
+        return (Touch(self.ref),)
+
     def to_data(self) -> dict[str, Any]:
         return {"op": self.kind, **vars(self), "via": self.via.to_data()}
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Self:
         return cls(**{k: v for k, v in data.items() if k != "op"} | {"via": Via.from_data(data["via"])})
+
+    def clash(self, other: Operation) -> str:
+        """A node that a run both drains and resumes can't be put back one by one: Slurm keeps one reason."""
+        kinds = {self.kind, other.kind}
+        return f"its undo would undo {other.summary}" if kinds == {"slurm-node", "slurm-resume"} else ""
 
     async def make(self, kube: Kube) -> None:
         await self._make(Slurm.of(self.via, kube))
@@ -176,14 +186,31 @@ class HoldPartition(_SlurmOperation):
     about: ClassVar[str] = "Partition"
     state: str
     before: str
+    also: tuple[str, ...] = ()  # what earlier changes of the run set, whose undo went over to this one
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Self:
+        read = super().from_data(data)
+        return replace(read, also=tuple(read.also))
 
     @property
     def summary(self) -> str:
         return f"{self.before} → {self.state}"
 
+    def over(self, earlier: Operation) -> tuple[None, Self] | None:
+        if not isinstance(earlier, HoldPartition):
+            return None
+        if self.before not in (earlier.state, *earlier.also, earlier.before):
+            return None  # somebody set it in between: their state is what this one has to bring back
+        return None, replace(self, before=earlier.before, also=(*earlier.also, earlier.state, *self.also))
+
+    @property
+    def carries(self) -> bool:
+        return bool(self.also)
+
     async def _make(self, slurm: Slurm) -> None:
         now = (await slurm.partition(self.name)).state
-        if now != self.before:
+        if now not in (self.before, *self.also):
             raise Refused(f"{self.ref}: it was {self.before} when it was planned, but now it is {now}")
         await slurm.update_partition(self.name, self.state)
 
@@ -198,11 +225,11 @@ class HoldPartition(_SlurmOperation):
         now = next((p.state for p in await slurm.partitions() if p.name == self.name), None)
         if now is None:
             return Undone("kept", "Slurm has no such partition any more, so there is nothing to restore")
-        if now == self.state:
+        if now == self.before:
+            return RESTORED
+        if now in (self.state, *self.also):
             return Undone("failed", f"still {now}")
-        return (
-            RESTORED if now == self.before else Undone("kept", f"set to {now} by someone else, and left so")
-        )
+        return Undone("kept", f"set to {now} by someone else, and left so")
 
 
 @dataclass(frozen=True)
@@ -210,8 +237,10 @@ class Requeue(_SlurmOperation):
     """Requeue a job. Irreversible: it starts again, from its last checkpoint if it has any."""
 
     kind: ClassVar[str] = "slurm-requeue"
+    past: ClassVar[str] = "requeued"
     about: ClassVar[str] = "Job"
     number: int
+    restarts: int | None = None  # before it; None in a record of a version that did not note them
 
     @property
     def summary(self) -> str:
@@ -220,10 +249,16 @@ class Requeue(_SlurmOperation):
     async def _make(self, slurm: Slurm) -> None:
         await slurm.requeue(self.number)
 
-    async def _undo(self, slurm: Slurm) -> Undone:
-        return Undone("irreversible", "a requeued job starts again from its last checkpoint, or anew")
+    async def _audit(self, slurm: Slurm) -> Undone:
+        job = next((j for j in await slurm.jobs() if j.number == self.number), None)
+        if job is None:
+            return Undone("kept", "Slurm no longer knows the job, so there is nothing to restore")
+        again = self.restarts is None or job.restarts > self.restarts
+        if again or job.state in ("PENDING", "REQUEUED"):  # it ran when it was planned
+            return Undone("irreversible", "a requeued job starts again from its last checkpoint, or anew")
+        return Undone("undone", f"it was not requeued: {job.state}, restarted {job.restarts} times as before")
 
-    _audit = _undo
+    _undo = _audit
 
 
 def _seen(node: Node) -> str:

@@ -1,4 +1,4 @@
-"""What an action on a node is, and all actions by their names.
+"""Actions on a node, by their names.
 
 A module of this package that defines actions needs no entry anywhere: each one registers itself.
 """
@@ -33,7 +33,7 @@ class Action(ABC):
         self.options = options
 
     def check(self, host: Host) -> list[str]:
-        """What speaks against it, in plain words: a missing interface, tool or kernel feature."""
+        """Reasons against it, in plain words: a missing interface, tool or kernel feature."""
         return []
 
     @abstractmethod

@@ -9,12 +9,16 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import queue
 import ssl
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from gameday.node.task import DELETING, POD_GONE, Task
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 ASK_EVERY = 1.0
 ANSWER_WITHIN = 4.0
+FRESH = 10.0  # seconds in which a pod's creation counts as its run's sign of life, as a renewal does
 
 
 class Gone(Exception):
@@ -30,9 +35,13 @@ class Gone(Exception):
 
 
 class Api:
-    """Reads objects with the pod's own account. Raises OSError (no usable answer) or Gone."""
+    """Reads objects with the pod's own account. Raises OSError (no usable answer) or Gone.
+
+    `date`: the API server's clock when it answered last, in Unix seconds; 0 when it did not say.
+    """
 
     def __init__(self, server: str = "", account: str = ACCOUNT) -> None:
+        self.date = 0.0
         self.server = server.rstrip("/") or in_cluster()
         self._account = Path(account)
         certificate = self._account / "ca.crt"
@@ -48,6 +57,7 @@ class Api:
         )
         try:
             with opener.open(request, timeout=ANSWER_WITHIN) as answer:
+                self.date = _unix(answer.headers.get("Date") or "")
                 found: dict[str, Any] = json.load(answer)
                 return found
         except urllib.error.HTTPError as error:
@@ -56,6 +66,16 @@ class Api:
             raise
         except (ValueError, http.client.HTTPException) as error:
             raise OSError(f"no answer that can be read: {error!r}") from None
+
+
+def _unix(date: str) -> float:
+    """A time as HTTP or as Kubernetes writes it; 0 for none."""
+    try:
+        if date[:1].isdigit():
+            return datetime.fromisoformat(date.replace("Z", "+00:00")).timestamp()
+        return parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, IndexError):
+        return 0.0
 
 
 def in_cluster() -> str:
@@ -70,27 +90,52 @@ class DeadMan:
 
     def __init__(self, task: Task, api: Api, clock: Callable[[], float] = time.monotonic) -> None:
         self._task, self._api, self._clock = task, api, clock
-        self._stop = threading.Event()
+        # An Event's lock may be held by the very thread that a signal interrupts; this queue has none.
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._why = ""
         self._deadline = float("inf")
         self._answered = clock()
         self._failure = ""
         self._renewed: object = None
+        self._owner: tuple[object, object] | None = None  # holder and epoch of the Lease, as first seen
         self._stale = 0.0  # seconds of the Lease not being renewed, as far as we were told
+        self._alive = False  # the run gave a sign of life while we looked
+        self._begin_by = float("inf")
+
+    def until_alive(self) -> str:
+        """Wait until the run is seen alive: its pod is new, or its Lease is renewed. Why it is not, or "".
+
+        A pod may start long after its run has died, when its image came slowly.
+        """
+        while not self._alive and not self.why and not self._late():
+            self.wait(ASK_EVERY)
+            self.ask()
+        return self.why or self._late()
 
     def begin(self) -> None:
-        """The change is about to be made: from now on its time runs."""
+        """The change is about to be made: from now on its time runs. Too late, there is a reason to stop."""
         self._deadline = self._clock() + self._task.seconds
+        if late := self._late():
+            self.tell(late)
+
+    def _late(self) -> str:
+        if self._clock() <= self._begin_by:
+            return ""
+        within = self._task.begin_within
+        return f"too late: the change was to be made within {within:g} s of the pod's creation, or not at all"
 
     def tell(self, why: str) -> None:
         """Stop now. The first reason is the one that counts; also called from a signal's handler."""
         self._why = self._why or why
-        self._stop.set()
+        self._news.put(None)
 
     def wait(self, seconds: float) -> None:
         """Sleep, but not beyond a reason to stop."""
-        self._stop.wait(min(seconds, max(0.0, self._deadline - self._clock())))
+        left = min(seconds, max(0.0, self._deadline - self._clock()))
+        if not self._why:
+            with suppress(queue.Empty):
+                self._news.get(timeout=left)
 
     @property
     def why(self) -> str:
@@ -131,6 +176,13 @@ class DeadMan:
         except Gone:
             return None
 
+    def _judge_age(self, now: float, created: float) -> None:
+        """By the API server's clock alone, and from the first answer on by our own, which nobody sets."""
+        if created and self._api.date and self._begin_by == float("inf"):
+            age = max(0.0, self._api.date - created)
+            self._begin_by = now + self._task.begin_within - age
+            self._alive = age <= FRESH
+
     def _judge(self, lease: dict[str, Any] | None, pod: dict[str, Any] | None) -> None:
         now = self._clock()
         # While there was no answer nobody can say whether the Lease was renewed: such a gap counts little.
@@ -140,12 +192,20 @@ class DeadMan:
             self.tell(POD_GONE)
         elif pod["metadata"].get("deletionTimestamp"):
             self.tell(DELETING)
+        else:
+            self._judge_age(now, _unix(pod["metadata"].get("creationTimestamp") or ""))
         if lease is None:
             self.tell("the run's Lease is gone")
             return
-        renewed = lease["spec"].get("renewTime")
+        spec = lease.get("spec") or {}
+        owner = (spec.get("holderIdentity"), spec.get("leaseTransitions"))
+        self._owner = self._owner or owner
+        if owner != self._owner:
+            self.tell("the run was given back" if not owner[0] else "another process took the run over")
+        renewed = spec.get("renewTime")
+        self._alive = self._alive or (self._renewed is not None and renewed != self._renewed)
         self._stale = self._stale + gap if renewed == self._renewed else 0.0
         self._renewed = renewed
-        duration = float(lease["spec"].get("leaseDurationSeconds") or 30)
+        duration = float(spec.get("leaseDurationSeconds") or 15)
         if self._stale > duration:
             self.tell(f"the run's Lease was not renewed for {duration:g} s: whoever runs it is gone")

@@ -1,4 +1,4 @@
-"""What can be done to a virtual function (VF) through its physical function (PF).
+"""Actions on a virtual function (VF) through its physical function (PF).
 
 `ip link set PF vf N …` reaches the VF wherever its own interface is: a pod's network namespace, a virtual
 machine, or nowhere at all.

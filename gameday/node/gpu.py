@@ -22,19 +22,50 @@ def smi(host: Host, *arguments: str) -> str:
     return host.run("chroot", DRIVER, "nvidia-smi", *arguments)
 
 
-def query(host: Host, *fields: str) -> dict[int, list[str]]:
-    """Fields of all GPUs, by index. Raises ToolError."""
+class Found(dict[int, list[str]]):
+    """Fields of GPUs by index; `lost` are nvidia-smi's sentences about GPUs of which it gives none.
+
+    A GPU that fell off the bus is one line among the others, "Unable to determine the device handle for
+    GPU0000:3B:00.0: Unknown Error", and the exit code may be 0 all the same.
+    """
+
+    lost: tuple[str, ...] = ()
+
+
+def query(host: Host, *fields: str) -> Found:
+    """Fields of all GPUs. Raises ToolError."""
     text = smi(host, f"--query-gpu=index,{','.join(fields)}", "--format=csv,noheader,nounits")
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.strip()]
-    return {int(row[0]): row[1:] for row in rows}
+    found, lost = Found(), []
+    for line in filter(str.strip, text.splitlines()):
+        index, *cells = [cell.strip() for cell in line.split(",")]
+        if index.isdecimal() and len(cells) == len(fields):
+            found[int(index)] = cells
+        else:
+            lost.append(" ".join(line.split()))
+    found.lost = tuple(lost)
+    return found
 
 
 def number(text: str) -> float | None:
-    """A figure of nvidia-smi's; None for [N/A] and [Not Supported]."""
+    """A figure of nvidia-smi's; None for [N/A], [Not Supported], [GPU is lost] and [Unknown Error]."""
     try:
         return float(text)
     except ValueError:
         return None
+
+
+def _figures(found: Found) -> dict[str, float | None]:
+    """The one figure of each GPU that was asked for, None where it can't be read."""
+    return {str(gpu): number(row[0]) for gpu, row in found.items()}
+
+
+def _is(figure: float | None, wanted: float) -> bool | None:
+    """Whether a power limit is the wanted one; None where nobody knows."""
+    return None if figure is None else abs(figure - wanted) < SAME
+
+
+def _shown(figure: float | None, unit: str) -> str:
+    return "unknown" if figure is None else f"{figure:g} {unit}"
 
 
 class Throttle(Action):
@@ -52,9 +83,9 @@ class Throttle(Action):
         found = query(host, "power.limit", "power.min_limit", "power.max_limit", "clocks.max.sm")
         for gpu in self.options.get("gpus") or sorted(found):
             if gpu not in found:
-                problems.append(
-                    f"there is no GPU {gpu} (nvidia-smi lists {', '.join(map(str, found)) or 'none'})"
-                )
+                there = ", ".join(map(str, found)) or "none"
+                lost = "".join(f"; {line}" for line in found.lost)
+                problems.append(f"there is no GPU {gpu} (nvidia-smi lists {there}{lost})")
                 continue
             limit, lowest, highest, clock = map(number, found[gpu])
             if "clock" in self.options:
@@ -82,36 +113,44 @@ class Throttle(Action):
                 smi(host, "-i", gpu, "-pl", f"{self._watts(highest):g}")
 
     def revert(self, host: Host, before: dict[str, Any]) -> None:
-        now = {} if "clock" in self.options else self._limits(host)
+        now = {} if "clock" in self.options else _figures(query(host, "power.limit"))
+        failures = []
         for gpu, (limit, highest) in before["gpus"].items():
-            if "clock" in self.options:
-                smi(host, "-i", gpu, "-rgc")
-            elif abs(now.get(gpu, 0.0) - self._watts(highest)) < SAME:  # else somebody set another one since
-                smi(host, "-i", gpu, "-pl", f"{limit:g}")
+            try:
+                if "clock" in self.options:
+                    smi(host, "-i", gpu, "-rgc")
+                elif _is(now.get(gpu), self._watts(highest)) is not False:  # else somebody set another one
+                    smi(host, "-i", gpu, "-pl", f"{limit:g}")
+            except ToolError as error:  # a GPU that is lost keeps no other one throttled
+                failures.append(error)
+        if failures:
+            raise failures[0]
         self._reset = True
 
     def look(self, host: Host, before: dict[str, Any]) -> Look:
         if "clock" in self.options:
             return self._look_at_clocks(host, before)
-        now = self._limits(host)
+        found = query(host, "power.limit")
+        now = _figures(found)
         facts = [
-            f"GPU {g}: power limit {now.get(g, 0.0):g} W, was {b[0]:g} W" for g, b in before["gpus"].items()
+            f"GPU {g}: power limit {_shown(now.get(g), 'W')}, was {b[0]:g} W"
+            for g, b in before["gpus"].items()
         ]
-        ours = [abs(now.get(g, 0.0) - self._watts(b[1])) < SAME for g, b in before["gpus"].items()]
-        return ("in" if all(ours) else "partial" if any(ours) else "out"), facts
+        ours = [_is(now.get(g), self._watts(b[1])) for g, b in before["gpus"].items()]
+        state = "in" if all(ours) else "out" if not any(o is not False for o in ours) else "partial"
+        return state, [*facts, *found.lost]
 
     def _look_at_clocks(self, host: Host, before: dict[str, Any]) -> Look:
         found = query(host, "clocks.sm")
-        clocks = {g: number(found.get(int(g), ["-"])[0]) or 0.0 for g in before["gpus"]}
+        clocks = {g: _figures(found).get(g) for g in before["gpus"]}
+        allowed = self.options["clock"]
         facts = [
-            f"GPU {g}: SM clock {c:g} MHz, at most {self.options['clock']} allowed" for g, c in clocks.items()
+            f"GPU {g}: SM clock {_shown(c, 'MHz')}, at most {allowed} allowed" for g, c in clocks.items()
         ]
+        facts += found.lost
         if self._reset:
             return "out", [f"GPU {g}: the limit of its clocks was given back" for g in clocks]
-        return ("in" if all(c <= self.options["clock"] for c in clocks.values()) else "partial"), facts
-
-    def _limits(self, host: Host) -> dict[str, float]:
-        return {str(g): number(row[0]) or 0.0 for g, row in query(host, "power.limit").items()}
+        return ("in" if all(c is not None and c <= allowed for c in clocks.values()) else "partial"), facts
 
     def _watts(self, highest: float) -> float:
         if "watts" in self.options:

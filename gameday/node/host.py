@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 from pathlib import Path
 from typing import Protocol
@@ -28,7 +29,7 @@ class Host(Protocol):
     """All that an action may touch. The sandbox has another one."""
 
     def run(self, *argv: str) -> str:
-        """What a tool wrote to stdout. Raises ToolError."""
+        """The text that a tool wrote to stdout. Raises ToolError."""
         ...
 
     def read(self, path: str) -> str:
@@ -48,27 +49,31 @@ class NodeHost:
 
     def run(self, *argv: str) -> str:
         try:
-            done = subprocess.run(
+            tool = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=TOOL_WITHIN,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env={"PATH": PATH, "LC_ALL": "C", "HOME": "/root"},
                 cwd="/",
                 preexec_fn=None if self.root == "/" else self._enter,
                 start_new_session=True,  # a signal for the program is none for the tool that it waits for
-                check=False,
             )
         except FileNotFoundError:
             raise ToolError(argv, 127, f"the node has no {argv[0]}") from None
-        except subprocess.TimeoutExpired:
-            raise ToolError(argv, 124, f"it did not end within {TOOL_WITHIN:g} s") from None
         except (OSError, subprocess.SubprocessError) as error:
             raise ToolError(argv, 126, f"it could not be started below {self.root}: {error}") from None
-        if done.returncode != 0:
-            said = done.stderr or done.stdout
-            raise ToolError(argv, done.returncode, said.decode(errors="replace"))
-        return done.stdout.decode(errors="replace")
+        with tool:
+            try:
+                out, err = tool.communicate(timeout=TOOL_WITHIN)
+            except subprocess.TimeoutExpired:
+                raise ToolError(argv, 124, f"it did not end within {TOOL_WITHIN:g} s") from None
+            finally:
+                if tool.returncode is None:
+                    os.killpg(tool.pid, signal.SIGKILL)  # and what it started, which would go on by itself
+        if tool.returncode != 0:
+            raise ToolError(argv, tool.returncode, (err or out).decode(errors="replace"))
+        return out.decode(errors="replace")
 
     def read(self, path: str) -> str:
         return self._below(path).read_text(errors="replace")

@@ -1,4 +1,4 @@
-"""What a program must remember beyond its own death: the state that it has to go back to.
+"""The memory of a program beyond its own death: the state that it has to go back to.
 
 It lies on the node, not in the pod: a program that was killed is started again by the kubelet, finds it and
 reverts; and where the pod is gone altogether, another one can.

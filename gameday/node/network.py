@@ -1,4 +1,4 @@
-"""What can be done to a node's network links: down, flapping, slow or lossy, another MTU.
+"""Actions on a node's network links: down, flapping, slow or lossy, another MTU.
 
 Each is made with the node's own `ip` and `tc`, read back from them, and reverted only where it is still ours.
 """
@@ -40,14 +40,14 @@ class OnLink(Action):
 
     @abstractmethod
     def problems(self, host: Host, link: dict[str, Any]) -> list[str]:
-        """What speaks against it on this link."""
+        """Reasons against it on this link."""
 
     def before(self, host: Host) -> dict[str, Any]:
         link = links.show(host, links.find(host, self.options))
         return {"interface": link["ifname"], **self.keep(host, link)}
 
     def keep(self, host: Host, link: dict[str, Any]) -> dict[str, Any]:
-        """What to go back to."""
+        """The state to go back to."""
         return {}
 
     def revert(self, host: Host, before: dict[str, Any]) -> None:

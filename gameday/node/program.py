@@ -59,6 +59,8 @@ class Program:
             problems.append(
                 f"the node's program cannot ask the API server, so it would not hear of an abort: {silence}"
             )
+        elif self._task.mode == "run" and not problems and (why := self._switch.until_alive()):
+            problems.append(why)
         return problems
 
     def _silence(self) -> str:

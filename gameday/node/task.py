@@ -1,4 +1,4 @@
-"""What the program is told to do: one JSON file beside it."""
+"""The task of the program: one JSON file beside it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 PATIENCE = 15.0
+BEGIN_WITHIN = 120.0  # seconds from the pod's creation, with the image's download
 # Why a program ended though its time was not up, when somebody wanted it to.
 TERMINATED = "stopped by SIGTERM"
 DELETING = "the program's pod is being deleted"
@@ -21,7 +22,8 @@ class Task:
     `mode`: run makes the change and takes it back; check only asks what speaks against it; revert takes
     back what an earlier program of this `id` left, if anything.
     `seconds` is the longest that the change may be in force, `patience` how long the API server may be silent
-    meanwhile. `lease` and `pod` are [namespace, name] of the run's Lease and of the program's own pod.
+    meanwhile. The change is made within `begin_within` of the pod's creation or not at all: who asked for it
+    gave up by then. `lease` and `pod` are [namespace, name] of the run's Lease and of the program's own pod.
     `api_server` is its URL; "" finds it as every pod does.
     """
 
@@ -34,6 +36,7 @@ class Task:
     lease: tuple[str, str] = ("", "")
     pod: tuple[str, str] = ("", "")
     api_server: str = ""
+    begin_within: float = BEGIN_WITHIN
 
     def to_data(self) -> dict[str, Any]:
         return asdict(self)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gameday.platform.errors import ApiError
+from gameday.platform.errors import ApiError, PlatformError
 from gameday.platform.objects import Object, Ref, Resource
 
 if TYPE_CHECKING:
@@ -20,15 +20,16 @@ APPLICATIONS = Resource(API_VERSION, "Application", "applications")
 NAMESPACE = "argocd"  # where Argo CD's manifests and its Helm chart put it
 TRACKING = "argocd.argoproj.io/tracking-id"  # APPLICATION:GROUP/KIND:NAMESPACE/NAME; the default since 3.0
 INSTANCE = "app.kubernetes.io/instance"  # the label that was the default before
+IN_CLUSTER_SERVER, IN_CLUSTER_NAME = "https://kubernetes.default.svc", "in-cluster"
 MARK = "gameday.dev/run"  # the name of the entry in an operation's `info` that says it is ours
 
 
-class NoArgoCD(Exception):
+class NoArgoCD(PlatformError):
     """The cluster serves no Applications."""
 
 
-def application_ref(name: str, namespace: str, uid: str | None = None) -> Ref:
-    return Ref(API_VERSION, "Application", name, namespace, uid)
+def application_ref(name: str, namespace: str) -> Ref:
+    return Ref(API_VERSION, "Application", name, namespace)
 
 
 async def application(kube: Kube, name: str, namespace: str) -> Object | None:
@@ -63,7 +64,7 @@ def status_of(application: Object) -> Object:
 
 
 def history(application: Object) -> list[Object]:
-    """What was deployed, oldest first; the last entry is what is deployed now."""
+    """The deployments, oldest first; the last is the one of now."""
     return list(status_of(application).get("history") or ())
 
 
@@ -95,14 +96,38 @@ def describe(deployed: Object) -> str:
     )
 
 
+def elsewhere(application: Object) -> str:
+    """Which other cluster an Application deploys to, "" where it deploys to the one that it is in.
+
+    Argo CD knows its own cluster by one address and by one name (pkg/apis/application/v1alpha1,
+    KubernetesInternalAPIServerAddr and KubernetesInClusterName). Whatever else a destination names may be
+    this cluster under another name; who can't tell must take it for another one.
+    """
+    destination = (application.get("spec") or {}).get("destination") or {}
+    for key, own in (("server", IN_CLUSTER_SERVER), ("name", IN_CLUSTER_NAME)):
+        named = str(destination.get(key) or "").rstrip("/")
+        if named and named != own:
+            return named
+    return ""
+
+
 def automated(application: Object) -> Object | None:
     """The policy of automated sync, None where there is none in force (`enabled: false` is since 3.1)."""
-    policy = (application["spec"].get("syncPolicy") or {}).get("automated")
+    policy = sync_policy(application).get("automated")
     return None if policy is None or policy.get("enabled") is False else dict(policy)
+
+
+def sync_policy(application: Object) -> Object:
+    return (application.get("spec") or {}).get("syncPolicy") or {}
 
 
 def operation_state(application: Object) -> Object:
     return status_of(application).get("operationState") or {}
+
+
+def applied(state: Object) -> list[Object]:
+    """The objects that an operation has applied so far, by its state."""
+    return list((state.get("syncResult") or {}).get("resources") or ())
 
 
 def under_way(application: Object) -> Object | None:
@@ -131,10 +156,12 @@ def owner_in(obj: Object, known: Iterable[Object]) -> Object | None:
 
     The annotation names its own object too: a copy of it on another one (a pod template's, say) is none.
     The label is trusted only where an Application also lists the object, since Helm charts set it as well.
+    Applications of other clusters own nothing here, though they may list an object of the same name there.
     """
+    known = [a for a in known if not elsewhere(a)]
     meta = obj["metadata"]
     tracking = (meta.get("annotations") or {}).get(TRACKING, "")
-    listing = [a for a in known if _lists(a, obj)]
+    listing = [a for a in known if lists(a, obj)]
     named, _, rest = tracking.partition(":")
     if named and rest == _tracked_as(obj):
         # In another namespace than Argo CD's, an Application's name there is NAMESPACE_NAME.
@@ -152,7 +179,8 @@ def _tracked_as(obj: Object) -> str:
     return f"{group}/{obj['kind']}:{meta.get('namespace', '')}/{meta['name']}"
 
 
-def _lists(application: Object, obj: Object) -> bool:
+def lists(application: Object, obj: Object) -> bool:
+    """Whether an Application says that it deploys an object."""
     meta, group = obj["metadata"], obj["apiVersion"].rpartition("/")[0]
     wanted = (group, obj["kind"], meta.get("namespace", ""), meta["name"])
     return any(identity(r) == wanted for r in status_of(application).get("resources") or ())

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gameday.experiment.text import shorten
 from gameday.platform.argocd import operation_state, status_of
 from gameday.platform.errors import PlatformError
 from gameday.platform.objects import Object
@@ -38,8 +39,7 @@ class Diagnosis:
     says: str
 
     def __str__(self) -> str:
-        text = " ".join(self.says.split())
-        return f"{self.cause}: {text[:LONGEST]}" + ("…" if len(text) > LONGEST else "")
+        return f"{self.cause}: {shorten(self.says, LONGEST)}"
 
 
 def diagnose(application: Object, warnings: Sequence[str] = ()) -> Diagnosis | None:
@@ -120,7 +120,7 @@ async def explain(kube: Kube, application: Object) -> Diagnosis | None:
     for namespace in sorted({str(r.get("namespace") or "") for r in parts} - {""}):
         names = tuple(str(r["name"]) for r in parts if r.get("namespace") == namespace)
         try:
-            found = await kube.list(EVENTS, namespace, fields="type=Warning")
+            found = await kube.list(EVENTS, namespace, fields={"type": "Warning"})
         except PlatformError:
             continue
         warnings += [e for e in found if str((e.get("involvedObject") or {}).get("name")).startswith(names)]

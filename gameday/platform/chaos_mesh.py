@@ -34,6 +34,11 @@ def records(obj: Object) -> list[Object]:
     return found
 
 
+def unrecovered(obj: Object) -> list[str]:
+    """The targets out of which the fault has not been taken, as namespace/pod or namespace/pod/container."""
+    return [str(r.get("id")) for r in records(obj) if r.get("phase") != "Not Injected"]
+
+
 def complaints(obj: Object) -> list[str]:
     """For each record whose last attempt failed, what failed and why."""
     found = []
@@ -46,25 +51,53 @@ def complaints(obj: Object) -> list[str]:
 
 
 def started(obj: Object) -> bool:
-    """Whether the fault is in: all targets injected, or a Schedule or Workflow has begun.
-
-    A Schedule has no conditions: status.active holds what runs now, status.time when it last fired.
-    """
-    status = obj.get("status", {})
-    match obj["kind"]:
-        case "Schedule":
-            return bool(status.get("active") or status.get("time"))
-        case "Workflow":
-            return is_true(obj, "Scheduled") or is_true(obj, "Accomplished") or bool(status.get("entryNode"))
+    """Whether an experiment says that it is in, at all its targets."""
     return is_true(obj, "AllInjected") and not is_true(obj, "Paused")
 
 
+def ended(obj: Object) -> bool:
+    """Whether an experiment was in, and Chaos Mesh has taken it out since its duration is over.
+
+    It wants one stopped that is deleted, over or paused (controllers/common/desiredphase).
+    """
+    stopped = obj.get("status", {}).get("experiment", {}).get("desiredPhase") == "Stop"
+    was_in = any(r.get("injectedCount") for r in records(obj))
+    return stopped and was_in and is_true(obj, "AllRecovered") and not is_paused(obj)
+
+
+def is_paused(obj: Object) -> bool:
+    """Whether its annotation says so: a Schedule has no condition of that name, and no Workflow is paused."""
+    annotations = obj["metadata"].get("annotations") or {}
+    return obj["kind"] != "Workflow" and annotations.get(PAUSE) == "true"
+
+
 def progress(obj: Object) -> str:
-    """How far the injection, or the recovery, has come, in words."""
+    """How far an object has come, in words: an experiment by its records, what makes some by its status.
+
+    A Schedule has no conditions: status.time is when it last fired, status.active all that it made and is
+    still there, over or not.
+    """
+    status = obj.get("status", {})
+    if is_paused(obj):
+        return f"it is paused by its annotation {PAUSE}"
+    match obj["kind"]:
+        case "Schedule" if not status.get("time"):
+            return f"it has not fired yet ({obj['spec'].get('schedule')})"
+        case "Schedule":
+            there = ", ".join(r.get("name", "") for r in status.get("active") or ()) or "nothing"
+            return f"last fired {status['time']}, and what it made is there: {there}"
+        case "Workflow" if status.get("endTime"):
+            return f"it ended {status['endTime']}"
+        case "Workflow":
+            return (
+                f"running since {status['startTime']}" if status.get("startTime") else "it has not begun yet"
+            )
+    return _recorded(obj)
+
+
+def _recorded(obj: Object) -> str:
     all_records = records(obj)
     done = sum(str(r.get("phase")).startswith(INJECTED) for r in all_records)
-    if is_true(obj, "Paused"):
-        return f"it is paused by its annotation {PAUSE}"
     if is_true(obj, "AllRecovered"):
         return "its targets are recovered"
     if not all_records:

@@ -1,4 +1,4 @@
-"""What the cluster says about an object that does not do what it should: its own warning events."""
+"""Complaints of the cluster about an object that does not do what it should: its own warning events."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 async def warnings_about(kube: Kube, ref: Ref, most: int = 3) -> list[str]:
     """The newest different warnings about an object, newest first; none when they can't be read."""
-    fields = f"involvedObject.kind={ref.kind},involvedObject.name={ref.name}"
+    fields = {"involvedObject.kind": ref.kind, "involvedObject.name": ref.name}
     if ref.uid:
-        fields += f",involvedObject.uid={ref.uid}"
+        fields["involvedObject.uid"] = ref.uid
     try:
         found = await kube.list(EVENTS, ref.namespace, fields=fields)
     except PlatformError:

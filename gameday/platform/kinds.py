@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from gameday.experiment.names import path_segment
+from gameday.experiment.text import describe
+from gameday.platform import answers
 from gameday.platform.errors import ApiError, PlatformError
-from gameday.platform.objects import Resource
+from gameday.platform.objects import Object, Resource, url_path, version_path
 
 if TYPE_CHECKING:
     from gameday.platform.kube import Kube
@@ -71,6 +73,15 @@ def check(name: str) -> None:
         )
 
 
+def check_object(text: str) -> None:
+    """Raises ValueError for what is not KIND/NAME, with a name that an object of some kind can have."""
+    kind, slash, name = text.partition("/")
+    check(kind)
+    if not slash:
+        raise ValueError(f"expected KIND/NAME, as deployment/inference, found {describe(text)}")
+    path_segment(name)
+
+
 async def find_resource(kube: Kube, name: str) -> Resource:
     """The kind of that name. Raises PlatformError when the cluster serves none."""
     word = name.lower()
@@ -87,22 +98,19 @@ async def _discover(kube: Kube, word: str) -> Resource:
     if match := _VERSIONED.fullmatch(group):
         version = f"{match[2]}/{match[1]}"
     else:
-        version = (await _ask(kube, f"/apis/{group}", word))["preferredVersion"]["groupVersion"]
-    for entry in (await _ask(kube, f"/apis/{version}", word))["resources"]:
-        names = (
-            entry["name"],
-            entry["kind"].lower(),
-            entry.get("singularName"),
-            *entry.get("shortNames", ()),
-        )
-        if "/" not in entry["name"] and noun in names:
+        found = await _ask(kube, url_path("apis", group), word)
+        version = answers.text(found, "preferredVersion.groupVersion", kube.asked("discover", word))
+    listed = await _ask(kube, version_path(version), word)
+    for entry in answers.resources(listed, kube.asked("discover", word)):
+        short = entry.get("shortNames") or ()
+        if noun in (entry["name"], entry["kind"].lower(), entry.get("singularName"), *short):
             return Resource(version, entry["kind"], entry["name"], entry["namespaced"])
     raise PlatformError(f"the cluster serves no {noun} in {version}: is its CRD installed?")
 
 
-async def _ask(kube: Kube, path: str, word: str) -> Any:
+async def _ask(kube: Kube, path: str, word: str) -> Object:
     try:
-        return json.loads(await kube.request("GET", path, verb="discover", what=word))
+        return await kube.ask("GET", path, verb="discover", what=word)
     except ApiError as error:
         if error.status != 404:
             raise

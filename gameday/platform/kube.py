@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
-import aiohttp
-from pydantic_core import from_json
-
-from gameday.platform.errors import ApiError, ConfigError, Unreachable
-from gameday.platform.exec import Exec, run_in_container
-from gameday.platform.objects import Object, Ref, Resource
+from gameday.platform import answers, credentials, fence
+from gameday.platform.apiserver import ApiServer
+from gameday.platform.errors import ApiError, ConfigError, NoCredentials
+from gameday.platform.exec import Exec
+from gameday.platform.objects import Object, Ref, Resource, field_selector, url_path, version_path
 from gameday.platform.on_demand import import_on_demand
-from gameday.platform.resources import BUDGETS, CONFIG_MAPS, CRDS, EVENTS, LEASES, NAMESPACES, NODES, PODS
+from gameday.platform.resources import (
+    BUDGETS,
+    CONFIG_MAPS,
+    CRDS,
+    EVENTS,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SIGNING_REQUESTS,
+)
 
 PAGE = 500  # objects asked for at once; kubectl's chunk size
 WATCH_SECONDS = 290  # the server ends a watch then, and it is taken up again
 _KNOWN = {
-    (r.api_version, r.kind): r for r in (NODES, PODS, NAMESPACES, CONFIG_MAPS, EVENTS, LEASES, BUDGETS, CRDS)
+    (r.api_version, r.kind): r
+    for r in (NODES, PODS, NAMESPACES, CONFIG_MAPS, EVENTS, LEASES, BUDGETS, CRDS, SIGNING_REQUESTS)
 }
-_RETRIED = frozenset({500, 502, 503, 504})  # on reads: the server is starting, stopping or overloaded
 LOG_PATIENCE = 0.5  # seconds that a log is asked for again
 PATCH_TYPES = {
     "json": "application/json-patch+json",
@@ -35,30 +41,50 @@ PATCH_TYPES = {
 }
 
 
-class Kube:
-    """One cluster. All methods raise ApiError (it said no) or Unreachable (nobody answered)."""
+class Kube(ApiServer):
+    """One cluster. All methods raise ApiError (it said no) or Unreachable (nobody answered).
 
-    def __init__(self, api: Any, context: str, loader: Any = None, patience: float = 5.0) -> None:
-        self._api = api
-        self._loader = loader
+    An answer is checked against what was asked: what is about another object is Unreachable's WrongAnswer.
+    """
+
+    def __init__(
+        self,
+        api: Any,
+        context: str,
+        credentials: credentials.Credentials | None = None,
+        patience: float = 5.0,
+        *,
+        kubeconfig: str = "",
+    ) -> None:
+        """`kubeconfig`: the files for other programs that are to talk to this cluster, as in $KUBECONFIG."""
+        super().__init__(api, credentials, patience)
         self._discovered: dict[str, dict[str, Resource]] = {}
-        self.context = context
-        self.kubeconfig = ""  # the files it was read from, as in $KUBECONFIG; "" in a pod
+        self.context, self.kubeconfig = context, kubeconfig
         self.manager = "gameday"  # who managedFields say made our changes
-        self.patience = patience  # seconds that reads go on trying a server which does not answer
+
+    def write_as(self, manager: str) -> None:
+        """Make every change from now on as this field manager."""
+        self.manager = manager
 
     @classmethod
-    async def connect(cls, kubeconfig: Path | str | None = None, context: str | None = None) -> Kube:
+    async def connect(
+        cls,
+        kubeconfig: Path | str | None = None,
+        context: str | None = None,
+        *,
+        patience: float = 5.0,
+        shared: bool = True,
+    ) -> Kube:
         """Connect as kubectl does: the given file, $KUBECONFIG, ~/.kube/config, then the pod's own account.
 
-        Nothing is sent yet. Raises ConfigError when there is no usable configuration.
+        Nothing is sent yet. With `shared` other programs that are started for this cluster are told of the
+        file. Raises ConfigError when there is no usable configuration.
         """
         import_on_demand("kubernetes")
         import_on_demand("kubernetes.aio")
         from kubernetes.aio.client import ApiClient, Configuration
         from kubernetes.aio.config import (
             ConfigException,
-            kube_config,
             load_incluster_config,
             load_kube_config,
         )
@@ -67,125 +93,54 @@ class Kube:
         configuration.connection_pool_maxsize = (
             200  # watches hold a connection each; aiohttp's 100 is too few
         )
+        configuration.trace_configs = [fence.tracing()]
         files = str(kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
         found = [f for f in files.split(":") if f and Path(f).expanduser().exists()]
         try:
             if found:
-                loader = await load_kube_config(files, context, configuration, persist_config=False)
-                client = cls(ApiClient(configuration), loader.current_context["name"], loader)
-                client.kubeconfig = files
-                return client
+                loading = load_kube_config(files, context, configuration, persist_config=False)
+                loader = await credentials.logged_in(loading)
+                name = loader.current_context["name"]
+
+                async def read_file() -> Any:
+                    fresh = Configuration()
+                    await load_kube_config(files, name, fresh, persist_config=False)
+                    return fresh
+
+                login = credentials.Credentials(configuration, loader, read_file)
+                told = files if shared else ""
+                return cls(ApiClient(configuration), name, login, patience, kubeconfig=told)
             if kubeconfig or context:
                 raise ConfigError(f"no kubeconfig at {files}: name one with --kubeconfig or $KUBECONFIG")
             load_incluster_config(client_configuration=configuration)
-            return cls(ApiClient(configuration), "in-cluster")
+
+            async def read_pod() -> Any:
+                fresh = Configuration()
+                load_incluster_config(client_configuration=fresh)
+                return fresh
+
+            login = credentials.Credentials(configuration, None, read_pod)
+            return cls(ApiClient(configuration), "in-cluster", login, patience)
+        except NoCredentials as error:
+            raise ConfigError(str(error)) from error
         except ConfigException as error:
             if not found:
                 raise ConfigError(
                     f"no kubeconfig at {files} and not in a pod: name one with --kubeconfig or $KUBECONFIG, "
-                    "or try the sandbox with --sandbox"
+                    "or start a sandbox: gameday sandbox up (`run` and `plan` have --sandbox)"
                 ) from error
-            known = ", ".join(sorted(c["name"] for c in kube_config.list_kube_config_contexts(files)[0]))
+            known = ", ".join(credentials.contexts(files))
             what = f"context {context!r} cannot be used" if context else "the kubeconfig cannot be used"
-            raise ConfigError(f"{what} ({files}): {error} (contexts there: {known or 'none'})") from error
-
-    @property
-    def server(self) -> str:
-        """The API server's URL."""
-        return str(self._api.configuration.host)
+            raise ConfigError(
+                f"{what} ({files}): {error} (contexts for --context: {known or 'none'})"
+            ) from error
 
     @property
     def environment(self) -> dict[str, str]:
-        """What other programs need in their environment to talk to this cluster and no other."""
+        """The environment in which other programs talk to this cluster and no other."""
         if not self.kubeconfig:
             return {}
         return {"KUBECONFIG": self.kubeconfig, "KUBERNETES_CONTEXT": self.context}
-
-    async def close(self) -> None:
-        await self._api.close()
-
-    async def __aenter__(self) -> Kube:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    # -- requests ------------------------------------------------------------------------------
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        verb: str = "",
-        what: str = "",
-        query: Mapping[str, Any] | Sequence[tuple[str, str]] | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
-        timeout: float = 30.0,
-        patience: float | None = None,
-    ) -> bytes:
-        """One request, answered with the raw body.
-
-        Reads are tried again for `patience` seconds (by default the client's) while the server is away; a
-        connection that was refused is tried again for every verb, since nothing was sent.
-        """
-        deadline = time.monotonic() + (self.patience if patience is None else patience)
-        delay = 0.1
-        while True:
-            try:
-                response = await self._send(method, path, query, body, content_type, timeout)
-                data: bytes = await response.read()
-                if response.status < 400:
-                    return data
-                error = ApiError(verb or method, what or path, response.status, data, _retry_after(response))
-                again = method == "GET" and response.status in _RETRIED
-                again = again or (response.status == 429 and not path.endswith("/eviction"))
-                if response.status == 401 and await self._new_credentials():
-                    continue
-                wait = error.retry_after or delay
-                failure: Exception = error
-            except (aiohttp.ClientError, OSError, TimeoutError) as exception:
-                failure = Unreachable(
-                    f"cannot {verb or method} {what or path}: {self.server} {_why(exception)}"
-                )
-                again = method == "GET" or isinstance(exception, aiohttp.ClientConnectorError)
-                wait = delay
-            if not again or time.monotonic() + wait > deadline:
-                raise failure
-            await asyncio.sleep(wait)
-            delay = min(delay * 2, 1.0)
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, Any] | Sequence[tuple[str, str]] | None,
-        body: Any,
-        content_type: str,
-        timeout: float,
-    ) -> Any:
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "gameday"}
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        url = self.server + path + ("?" + urlencode(query) if query else "")
-        connect = aiohttp.ClientTimeout(total=timeout, connect=min(timeout, 5.0))
-        response = await self._api.rest_client.request(
-            method, url, headers=headers, body=body, _request_timeout=connect
-        )
-        return response.response
-
-    async def _new_credentials(self) -> bool:
-        """Ask the kubeconfig's exec plugin again: its tokens are shorter-lived than a long run."""
-        if self._loader is None or not hasattr(self._loader, "exec_plugin_expiry"):
-            return False
-        before = self._loader.token
-        await self._loader.load_from_exec_plugin()
-        self._api.configuration.api_key["BearerToken"] = self._loader.token
-        return bool(self._loader.token != before)
-
-    async def _json(self, method: str, path: str, **options: Any) -> Any:
-        # Not json.loads, which takes twice as long: a list of 50,000 pods is 250 MB.
-        return from_json(await self.request(method, path, **options))
 
     # -- discovery -----------------------------------------------------------------------------
 
@@ -195,13 +150,10 @@ class Kube:
             return _KNOWN[api_version, kind]
         kinds = self._discovered.get(api_version)
         if kinds is None or kind not in kinds:
-            path = ("/apis/" if "/" in api_version else "/api/") + api_version
-            listed = await self._json("GET", path, verb="discover", what=api_version)
-            kinds = {
-                r["kind"]: Resource(api_version, r["kind"], r["name"], r["namespaced"])
-                for r in listed["resources"]
-                if "/" not in r["name"]
-            }
+            path = version_path(api_version)
+            listed = await self.ask("GET", path, verb="discover", what=api_version)
+            served = answers.resources(listed, self.asked("discover", api_version))
+            kinds = {r["kind"]: Resource(api_version, r["kind"], r["name"], r["namespaced"]) for r in served}
             self._discovered[api_version] = kinds
         if kind not in kinds:
             body = json.dumps(
@@ -212,7 +164,8 @@ class Kube:
 
     async def version(self) -> str:
         """The server's version, as v1.36.3."""
-        return str((await self._json("GET", "/version", verb="get", what="version"))["gitVersion"])
+        found = await self.ask("GET", url_path("version"), verb="get", what="version")
+        return answers.text(found, "gitVersion", self.asked("get", "version"))
 
     async def _path(self, ref: Ref, subresource: str = "") -> str:
         resource = await self.resource(ref.api_version, ref.kind)
@@ -222,8 +175,9 @@ class Kube:
 
     async def get(self, ref: Ref) -> Object:
         """The object of that name; ApiError 404 when there is none, or when its UID is another one."""
-        obj: Object = await self._json("GET", await self._path(ref), verb="get", what=str(ref))
-        if ref.uid and obj["metadata"]["uid"] != ref.uid:
+        obj = await self.ask("GET", await self._path(ref), verb="get", what=str(ref))
+        answers.check_object(obj, ref, self.asked("get", str(ref)))
+        if ref.uid and obj["metadata"].get("uid") != ref.uid:
             body = json.dumps(
                 {"reason": "NotFound", "message": "it was deleted, and another one has its name"}
             )
@@ -239,13 +193,23 @@ class Kube:
                 return None
             raise
 
+    async def find_readable(self, ref: Ref, blind: list[Ref]) -> Object | None:
+        """As find, but None also where RBAC does not let us read it, which `blind` then says."""
+        try:
+            return await self.find(ref)
+        except ApiError as error:
+            if error.status == 403:
+                blind.append(ref)
+                return None
+            raise
+
     async def each(
         self,
         resource: Resource,
         namespace: str | None = None,
         *,
         labels: str | None = None,
-        fields: str | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Object]:
         """Every object, page by page, so that a large list is never whole in memory."""
         async for page in self.pages(resource, namespace, labels=labels, fields=fields):
@@ -258,7 +222,7 @@ class Kube:
         namespace: str | None = None,
         *,
         labels: str | None = None,
-        fields: str | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Object]:
         """The list's pages as the server sent them, apiVersion and kind set on each item.
 
@@ -268,31 +232,35 @@ class Kube:
         if labels:
             query["labelSelector"] = labels
         if fields:
-            query["fieldSelector"] = fields
+            query["fieldSelector"] = field_selector(fields)
         what = f"{resource.plural} in {namespace or 'all namespaces'}"
+        asked = self.asked("list", what)
         while True:
             try:
-                page = await self._json("GET", resource.path(namespace), verb="list", what=what, query=query)
+                page = await self.ask("GET", resource.path(namespace), verb="list", what=what, query=query)
+            except answers.TooLarge:
+                if query["limit"] == 1:
+                    raise
+                query["limit"] //= 2
+                continue
             except ApiError as error:
                 token = _continue_after_expiry(error) if "continue" in query else ""
-                if not token:
+                if not token or token == query["continue"]:
                     raise
                 query["continue"] = token
                 continue
-            for item in page["items"]:
-                item.setdefault("apiVersion", resource.api_version)
-                item.setdefault("kind", resource.kind)
-            yield page
-            query["continue"] = page["metadata"].get("continue")
-            if not query["continue"]:
+            yield answers.page(page, resource, namespace, fields, asked)
+            token = page["metadata"].get("continue")
+            if not token:
                 return
+            query["continue"] = token
 
     async def page(self, resource: Resource, namespace: str | None = None, *, limit: int) -> Object:
         """The first objects of a list; metadata.remainingItemCount says how many more there are."""
         what = f"{resource.plural} in {namespace or 'all namespaces'}"
         path = resource.path(namespace)
-        page: Object = await self._json("GET", path, verb="list", what=what, query={"limit": limit})
-        return page
+        page = await self.ask("GET", path, verb="list", what=what, query={"limit": limit})
+        return answers.page(page, resource, namespace, None, self.asked("list", what))
 
     async def allowed(self, attributes: Mapping[str, str]) -> bool:
         """Whether RBAC lets us do this, as `kubectl auth can-i`; `attributes` as in resourceAttributes."""
@@ -301,9 +269,10 @@ class Kube:
             "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": {k: v for k, v in attributes.items() if v}},
         }
-        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        review = await self._json("POST", path, verb="review", what="own permissions", body=body)
-        return bool(review["status"].get("allowed"))
+        path = version_path("authorization.k8s.io/v1", "selfsubjectaccessreviews")
+        review = await self.ask("POST", path, verb="review", what="own permissions", body=body)
+        status = answers.part(review, "status", self.asked("review", "own permissions"))
+        return status.get("allowed") is True
 
     async def list(
         self,
@@ -311,7 +280,7 @@ class Kube:
         namespace: str | None = None,
         *,
         labels: str | None = None,
-        fields: str | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> list[Object]:
         """Every object at once."""
         return [item async for item in self.each(resource, namespace, labels=labels, fields=fields)]
@@ -322,9 +291,9 @@ class Kube:
         namespace: str | None = None,
         *,
         labels: str | None = None,
-        fields: str | None = None,
+        fields: Mapping[str, str] | None = None,
         version: str,
-    ) -> AsyncIterator[tuple[str, Object]]:
+    ) -> AsyncGenerator[tuple[str, Object]]:
         """(ADDED | MODIFIED | DELETED | BOOKMARK, object) from that resourceVersion until the server ends it.
 
         Raises ApiError 410 when the version is too old.
@@ -334,24 +303,21 @@ class Kube:
         if labels:
             query["labelSelector"] = labels
         if fields:
-            query["fieldSelector"] = fields
+            query["fieldSelector"] = field_selector(fields)
         what = f"{resource.plural} in {namespace or 'all namespaces'}"
-        try:
-            path = resource.path(namespace)
-            response = await self._send("GET", path, query, None, "application/json", WATCH_SECONDS + 10)
-            async with response:
-                if response.status >= 400:
-                    raise ApiError(
-                        "watch", what, response.status, await response.read(), _retry_after(response)
-                    )
-                async for line in response.content:
-                    event = json.loads(line)
-                    if event["type"] == "ERROR":
-                        status = event["object"]
-                        raise ApiError("watch", what, status.get("code", 500), json.dumps(status).encode())
-                    yield event["type"], event["object"]
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise Unreachable(f"cannot watch {what}: {self.server} {_why(error)}") from error
+        asked, name = self.asked("watch", what), (fields or {}).get("metadata.name")
+        path, patience = resource.path(namespace), WATCH_SECONDS + 10
+        async for event in self.lines(path, what=what, query=query, timeout=patience):
+            kind, obj = event.get("type"), answers.part(event, "object", asked)
+            if kind == "ERROR":
+                code = obj.get("code")
+                code = code if isinstance(code, int) else 500
+                raise ApiError("watch", what, code, json.dumps(obj).encode())
+            if kind == "BOOKMARK":  # holds a version, and names nothing
+                answers.text(event, "object.metadata.resourceVersion", asked)
+            else:
+                answers.check_item(obj, resource, namespace, name, asked)
+            yield str(kind), obj
 
     async def logs(
         self, ref: Ref, container: str, lines: int = 50, limit: int = 65536, timeout: float = 30.0
@@ -377,22 +343,9 @@ class Kube:
         """
         query = [("container", container), ("stdout", "true"), ("stderr", "true")]
         query += [("command", c) for c in command]
-        path = await self._path(ref, "exec")
-        headers = {"User-Agent": "gameday"}
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
-        tls = self._api.rest_client.ssl_context if self.server.startswith("https:") else True
-        what = f"container {container} of {ref}"
-        try:
-            return await run_in_container(self.server + path, headers, tls, what, query, timeout)
-        except ApiError as error:
-            if error.reason:
-                raise
-            refused = error
-        try:  # the refusal of a WebSocket has no text, but that of a plain request has
-            await self.request("GET", path, verb="exec in", what=what, query=query, timeout=timeout)
-        except ApiError as error:
-            raise error if error.status == refused.status else refused from None
-        raise refused
+        return await self.run(
+            await self._path(ref, "exec"), query, f"container {container} of {ref}", timeout
+        )
 
     async def dry_run(self, obj: Object) -> Object:
         """Have the server validate a creation, with its schema and webhooks, and keep nothing."""
@@ -403,13 +356,15 @@ class Kube:
         return await self._patch(ref, body, "json", subresource, {"dryRun": "All"})
 
     async def _patch(
-        self, ref: Ref, body: Any, kind: str, subresource: str, options: Mapping[str, str]
+        self, ref: Ref, body: Any, kind: str, subresource: str, options: Mapping[str, str], manager: str = ""
     ) -> Object:
-        query = {"fieldManager": self.manager, **options}
+        query = {"fieldManager": manager or self.manager, **options}
         path = await self._path(ref, subresource)
-        patched: Object = await self._json(
+        patched = await self.ask(
             "PATCH", path, verb="patch", what=str(ref), query=query, body=body, content_type=PATCH_TYPES[kind]
         )
+        # A subresource may be of a kind of its own, as Scale is.
+        answers.check_object(patched, ref, self.asked("patch", str(ref)), kind=not subresource)
         return patched
 
     async def _post(self, obj: Object, options: Mapping[str, str]) -> Object:
@@ -417,7 +372,8 @@ class Kube:
         resource = await self.resource(ref.api_version, ref.kind)
         query = {"fieldManager": self.manager, "fieldValidation": "Strict", **options}
         path = resource.path(ref.namespace)
-        created: Object = await self._json("POST", path, verb="create", what=str(ref), query=query, body=obj)
+        created = await self.ask("POST", path, verb="create", what=str(ref), query=query, body=obj)
+        answers.check_object(created, ref, self.asked("create", str(ref)))
         return created
 
     # -- writing: only the ledger and its store may call these ----------------------------------
@@ -426,23 +382,33 @@ class Kube:
         """Create an object; the server refuses fields that it does not know."""
         return await self._post(obj, {})
 
-    async def patch(self, ref: Ref, body: Any, kind: str = "json", *, subresource: str = "") -> Object:
-        """Patch an object; `kind` is json, merge, strategic or apply."""
-        return await self._patch(ref, body, kind, subresource, {"force": "true"} if kind == "apply" else {})
+    async def patch(
+        self, ref: Ref, body: Any, kind: str = "json", *, subresource: str = "", manager: str = ""
+    ) -> Object:
+        """Patch an object; `kind`: json, merge, strategic, apply; `manager`, if not the client's."""
+        force = {"force": "true"} if kind == "apply" else {}
+        return await self._patch(ref, body, kind, subresource, force, manager)
 
-    async def delete(self, ref: Ref, *, grace: int | None = None, propagation: str = "Background") -> bool:
-        """Delete an object, by UID where the reference has one; False when it is already gone or another."""
+    async def delete(
+        self, ref: Ref, *, grace: int | None = None, propagation: str = "Background", version: str = ""
+    ) -> bool:
+        """Delete an object, by UID where the reference has one; False when it is already gone or another.
+
+        With `version` only in that resourceVersion; ApiError 409 says that it has changed since.
+        """
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         if grace is not None:
             body["gracePeriodSeconds"] = grace
-        if ref.uid:
-            body["preconditions"] = {"uid": ref.uid}
+        preconditions = {"uid": ref.uid, "resourceVersion": version}
+        if held := {k: v for k, v in preconditions.items() if v}:
+            body["preconditions"] = held
         try:
-            await self.request("DELETE", await self._path(ref), verb="delete", what=str(ref), body=body)
+            found = await self.ask("DELETE", await self._path(ref), verb="delete", what=str(ref), body=body)
         except ApiError as error:
-            if error.status == 404 or (error.status == 409 and ref.uid):
+            if error.status == 404 or (error.status == 409 and ref.uid and not version):
                 return False
             raise
+        answers.check_deleted(found, ref, self.asked("delete", str(ref)))
         return True
 
     async def evict(self, ref: Ref, *, grace: int | None = None) -> None:
@@ -459,26 +425,10 @@ class Kube:
             "deleteOptions": options,
         }
         path = await self._path(ref, "eviction")
-        await self.request("POST", path, verb="evict", what=str(ref), body=body)
-
-
-def _retry_after(response: Any) -> float | None:
-    try:
-        return float(response.headers.get("Retry-After", ""))
-    except ValueError:
-        return None
+        told = await self.ask("POST", path, verb="evict", what=str(ref), body=body)
+        answers.check_success(told, self.asked("evict", str(ref)))
 
 
 def _continue_after_expiry(error: ApiError) -> str:
     """The token to go on with that a 410 on a list carries (metadata.continue of its Status)."""
     return error.continue_token if error.status == 410 else ""
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "did not answer in time"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"has a certificate that is not trusted ({error.certificate_error})"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"refused the connection ({error.os_error.strerror or error.os_error})"
-    return f"broke off ({error or type(error).__name__})"

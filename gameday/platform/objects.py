@@ -5,11 +5,43 @@ Objects stay the plain dicts that the API server sent: typed models cost seconds
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
+
+from gameday.experiment.names import path_segment
+from gameday.masking import clip
+from gameday.platform.errors import BadName
 
 Object = dict[str, Any]
+PROTECT = "gameday.dev/protect"  # a label with which a cluster keeps an object from every run
 MIRROR_POD = "kubernetes.io/config.mirror"  # set by the kubelet on pods it runs from a file
+
+
+def url_path(*segments: str) -> str:
+    """The one place where names become a path. Raises BadName for what is not exactly one segment of it."""
+    for segment in segments:
+        try:
+            path_segment(segment)
+        except ValueError as error:
+            raise BadName(f"nothing was sent: {clip(segment, 300)!r} {error}") from None
+    return "".join(f"/{quote(s, safe='')}" for s in segments)
+
+
+def version_path(api_version: str, *below: str) -> str:
+    """The path of what an API version serves. Raises BadName."""
+    group, slash, version = api_version.partition("/")
+    return url_path("apis", group, version, *below) if slash else url_path("api", api_version, *below)
+
+
+def field_selector(fields: Mapping[str, str]) -> str:
+    """Fields that must have these values, as the API takes them; with `!` after its name, another value.
+
+    The three characters that have a meaning there are escaped: k8s.io/apimachinery, pkg/fields, EscapeValue.
+    """
+    escaped = str.maketrans({c: f"\\{c}" for c in "\\,="})
+    return ",".join(f"{name}={value.translate(escaped)}" for name, value in fields.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +58,10 @@ class Resource:
         return self.api_version.rpartition("/")[0]
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
-        """The URL path of the collection, or of one object."""
-        parts = ["/apis" if self.group else "/api", self.api_version]
-        if namespace and self.namespaced:
-            parts += ["namespaces", namespace]
-        parts += [p for p in (self.plural, name, subresource) if p]
-        return "/".join(parts)
+        """The URL path of the collection, or of one object. Raises BadName, for an empty name as well."""
+        inside = [] if namespace is None or not self.namespaced else ["namespaces", namespace]
+        below = [] if name is None else [name, *([subresource] if subresource else [])]
+        return version_path(self.api_version, *inside, self.plural, *below)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +82,21 @@ class Ref:
         """The reference to an object that carries its own apiVersion and kind."""
         meta = obj["metadata"]
         return cls(obj["apiVersion"], obj["kind"], meta["name"], meta.get("namespace"), meta.get("uid"))
+
+    @property
+    def named(self) -> Ref:
+        """The reference to whatever has that name now."""
+        return replace(self, uid=None)
+
+    @property
+    def identity(self) -> tuple[str, str, str | None, str]:
+        """The object whatever version of its API is asked for it: group, kind, namespace, name."""
+        return self.api_version.rpartition("/")[0], self.kind, self.namespace, self.name
+
+    @property
+    def type_in_place(self) -> tuple[str, str, str | None]:
+        """Its type and namespace: what is known of an object whose name is not."""
+        return self.api_version, self.kind, self.namespace
 
     def to_data(self) -> dict[str, str]:
         """Plain data, without what is unset."""
@@ -90,6 +135,18 @@ def controller(obj: Object) -> Object | None:
     return None
 
 
+def is_mirror(pod: Object) -> bool:
+    """Whether a pod stands for one that the kubelet of its node runs from a file.
+
+    Anybody may write the annotation. A kubelet makes its Node the controller as well, since NodeRestriction
+    takes no mirror pod of another node from it (pkg/kubelet/pod/mirror_client.go; KEP 1314).
+    """
+    owner = controller(pod) or {}
+    by_node = (owner.get("apiVersion"), owner.get("kind"), owner.get("name"))
+    marked = MIRROR_POD in (pod["metadata"].get("annotations") or {})
+    return marked and by_node == ("v1", "Node", pod["spec"].get("nodeName"))
+
+
 def is_finished(pod: Object) -> bool:
     """Whether a pod will never run again."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
@@ -98,17 +155,3 @@ def is_finished(pod: Object) -> bool:
 def is_ready(obj: Object) -> bool:
     """Whether a node or pod has Ready "True" and is not going away."""
     return is_true(obj, "Ready") and "deletionTimestamp" not in obj["metadata"]
-
-
-def gpus(obj: Object) -> int:
-    """GPUs of a node (capacity) or of a pod (the sum of its containers' limits)."""
-    if obj.get("kind") == "Node" or "capacity" in obj.get("status", {}):
-        resources = [obj.get("status", {}).get("capacity") or {}]
-    else:
-        resources = [
-            c.get("resources", {}).get("limits") or {} for c in obj.get("spec", {}).get("containers", ())
-        ]
-    return sum(int(v) for r in resources for k, v in r.items() if k in GPU_RESOURCES)
-
-
-GPU_RESOURCES = frozenset({"nvidia.com/gpu", "amd.com/gpu"})

@@ -14,3 +14,6 @@ BUDGETS = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 CRDS = Resource(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
+SIGNING_REQUESTS = Resource(
+    "certificates.k8s.io/v1", "CertificateSigningRequest", "certificatesigningrequests", namespaced=False
+)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,12 +16,17 @@ from types import TracebackType
 from typing import Any
 
 from gameday.events import Event, RunStarted, Warn
-from gameday.platform.errors import PlatformError
+from gameday.masking import clip
+from gameday.platform.errors import PlatformError, without_frames
 
 _LATER = "`gameday report post RUN`"
 API_URL = "https://slack.com/api/"
+SCOPES = frozenset({"chat:write", "files:write"})  # what posting a run and its picture needs
 EVERY = 1.05  # seconds between two messages to one channel
 TEXT = 3000  # characters of one section
+LONGEST_CALL = 60.0  # seconds of one call with its retries, whatever Slack asks us to wait
+# What slack-sdk ends with where it is not Slack that answers: a proxy's page, a number, half an answer.
+_NO_SLACK = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 WAITING = 400  # lines kept while Slack does not answer; the report has them all
 
 
@@ -87,6 +93,13 @@ class Slack:
             ],
         )
 
+    async def who(self) -> tuple[str, frozenset[str]]:
+        """Whom the token is for, and its scopes: a header of each answer; empty where it is not sent."""
+        answer = await self._call("auth_test", "")
+        scopes = str(getattr(answer, "headers", {}).get("x-oauth-scopes", ""))
+        found = frozenset(re.split(r"[,\s]+", scopes)) - {""}
+        return f"{_text(answer, 'user')} in {_text(answer, 'team')}", found
+
     async def post(self, channel: str, message: Message, *, thread: Posted | None = None) -> Posted:
         """Post to a channel (name or id), or as a reply to a thread's first message."""
         answer = await self._call(
@@ -99,7 +112,7 @@ class Slack:
             unfurl_links=False,
             unfurl_media=False,
         )
-        return Posted(answer["channel"], answer["ts"])
+        return Posted(_text(answer, "channel"), _text(answer, "ts"))
 
     async def update(self, posted: Posted, message: Message) -> None:
         """Replace a message."""
@@ -143,7 +156,10 @@ class Slack:
             channel=thread.channel if thread else None,
             thread_ts=thread.ts if thread else None,
         )
-        return str(answer["files"][0]["id"])
+        try:
+            return str(answer["files"][0]["id"])
+        except _NO_SLACK as error:
+            raise _unreachable(error) from error
 
     async def _call(self, method: str, about: str, **arguments: Any) -> Any:
         from aiohttp import ClientError
@@ -151,11 +167,19 @@ class Slack:
 
         given = {k: v for k, v in arguments.items() if v is not None}
         try:
-            return await getattr(self._client, method)(**given)
+            async with asyncio.timeout(LONGEST_CALL):
+                return await getattr(self._client, method)(**given)
         except SlackApiError as error:
             raise _refused(error, about) from error
-        except (SlackClientError, ClientError, OSError, TimeoutError, ValueError) as error:
-            raise _unreachable(error) from error
+        except (SlackClientError, ClientError, OSError, TimeoutError, *_NO_SLACK) as error:
+            raise _unreachable(error) from without_frames(error)
+
+
+def _text(answer: Any, key: str) -> str:
+    try:
+        return str(answer[key])
+    except _NO_SLACK as error:
+        raise _unreachable(error) from error
 
 
 def _unreachable(error: Exception) -> SlackError:
@@ -165,16 +189,17 @@ def _unreachable(error: Exception) -> SlackError:
 
 def _refused(error: Any, channel: str) -> SlackError:
     """Slack's answer in words, with what to do about it."""
-    answer = error.response.data if isinstance(getattr(error.response, "data", None), dict) else {}
+    answer = getattr(error.response, "data", error.response)
+    answer = answer if isinstance(answer, dict) else {}
     code = str(answer.get("error") or "")
     if not code:
-        return SlackError(
-            f"Slack answered with status {error.response.status_code}; post later with {_LATER}"
-        )
+        status = getattr(error.response, "status_code", getattr(error.response, "status", "unknown"))
+        return SlackError(f"Slack answered with status {status}; post later with {_LATER}")
     advice = _ADVICE.get(code, "see https://docs.slack.dev/reference/methods for this error")
     advice = advice.format(channel=channel, needed=answer.get("needed", "it needs"))
-    details = answer.get("response_metadata", {}).get("messages") or []
-    more = f" ({'; '.join(map(str, details[:3]))})" if details else ""
+    told = answer.get("response_metadata")
+    details = told.get("messages") if isinstance(told, dict) else None
+    more = f" ({'; '.join(map(str, details[:3]))})" if isinstance(details, list) and details else ""
     return SlackError(f"Slack refused: {code}{more}: {advice}", code)
 
 
@@ -230,7 +255,7 @@ class Thread:
             self._complain(f"an event of type {event.type} could not be told: {error}")
             return
         if line and len(self._lines) < WAITING:
-            self._lines.append(line[:TEXT])
+            self._lines.append(clip(line, TEXT))
         elif line:
             self._left_out += 1
         if line or isinstance(event, RunStarted):
@@ -274,7 +299,7 @@ class Thread:
         batch = self._lines[: 1 if self.root is None else count]
         text = "\n".join(batch)
         if self._left_out and self._end.is_set() and len(batch) == len(self._lines):
-            text = f"{text}\n… {self._left_out} more lines: see the report"[:TEXT]
+            text = clip(f"{text}\n… {self._left_out} more lines: see the report", TEXT)
         try:
             posted = await self._slack.post(self._channel, Message(text, [_section(text)]), thread=self.root)
         except SlackError as error:

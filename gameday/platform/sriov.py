@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NODE_STATES = Resource("sriovnetwork.openshift.io/v1", "SriovNetworkNodeState", "sriovnetworknodestates")
 NETWORKS = Resource("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition", "network-attachment-definitions")
+OLD_STATUS = "k8s.v1.cni.cncf.io/networks-status"  # as Multus before 3.7 wrote it
 STATUS = "k8s.v1.cni.cncf.io/network-status"  # on a pod: its attachments, as Multus made them
 RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"  # on a network: the resource that its pods take
 
@@ -49,7 +50,7 @@ class Attachment:
 
 async def node_states(kube: Kube, node: str | None = None) -> dict[str, Object]:
     """The operator's view of each node, or of one, by its name; {} on a cluster without the operator."""
-    fields = f"metadata.name={node}" if node else None
+    fields = {"metadata.name": node} if node else None
     try:
         return {s["metadata"]["name"]: s for s in await kube.list(NODE_STATES, fields=fields)}
     except Exception as error:
@@ -98,7 +99,8 @@ def in_range(text: str) -> range:
 def attachments(pod: Object) -> list[Attachment]:
     """A pod's interfaces that are PCI devices, in the order in which they were made."""
     try:
-        listed = json.loads((pod["metadata"].get("annotations") or {}).get(STATUS) or "[]")
+        annotations = pod["metadata"].get("annotations") or {}
+        listed = json.loads(annotations.get(STATUS) or annotations.get(OLD_STATUS) or "[]")
         return list(_attachments(listed))
     except (ValueError, TypeError, AttributeError):
         return []  # damaged by whoever else may write annotations
@@ -106,7 +108,9 @@ def attachments(pod: Object) -> list[Attachment]:
 
 def _attachments(listed: list[dict[str, Any]]) -> Iterator[Attachment]:
     for entry in listed:
-        pci = (((entry.get("device-info") or {}).get("pci")) or {}).get("pci-address")
+        # A vDPA device stands on a VF, which its device-info names in the same way (Device Information Spec).
+        info = entry.get("device-info") or {}
+        pci = next((a for kind in ("pci", "vdpa") if (a := (info.get(kind) or {}).get("pci-address"))), None)
         if pci:
             yield Attachment(str(entry.get("name", "")), str(entry.get("interface", "")), str(pci))
 

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from gameday.experiment.model import Spec, Text
-from gameday.experiment.values import checked
-from gameday.probes.base import Measurement
+from gameday.experiment.model import Line, Spec
+from gameday.experiment.values import PrometheusLabel
+from gameday.extend import Measurement, Probe
 from gameday.probes.prometheus import prometheus_of
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
 
 
-def _label(text: str) -> None:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text, re.ASCII):
-        raise ValueError(f"`{text}` is not the name of a Prometheus label")
+NO_RULE = "has no alert rule named {}"
+NO_RULES = (
+    "lists no alert rules, so that nobody knows whether {} is inactive: name what evaluates them (vmalert, "
+    "a ruler) in spec.target.prometheus.rulesUrl"
+)
 
 
 class AlertSpec(Spec):
     """An alert, by its name and, if need be, some of its labels."""
 
-    name: Text = Field(description="The alert's name.")
-    labels: dict[Annotated[str, checked(_label)], str] = Field(
+    name: Line = Field(description="The alert's name.")
+    labels: dict[PrometheusLabel, str] = Field(
         {}, description="Labels it must carry; others of that name don't count."
     )
 
@@ -34,7 +35,7 @@ class AlertSpec(Spec):
         return "name"
 
 
-class Alert:
+class Alert(Probe[AlertSpec]):
     """The state of an alert in Prometheus: firing, pending or inactive."""
 
     Spec: ClassVar = AlertSpec
@@ -46,10 +47,10 @@ is: inactive
 """
 
     async def measure(self, spec: AlertSpec, world: World) -> Measurement:
-        """One value. An alert without a rule is no data: a misspelt one would be inactive for ever."""
+        """One value. An alert without a rule that is known is no data: it would be inactive for ever."""
         prometheus = prometheus_of(world)
         states = {alert.state for alert in await prometheus.alerts(spec.name, spec.labels)}
-        if not states and await prometheus.has_alert_rule(spec.name) is False:
-            return Measurement((), f"Prometheus has no alert rule named {spec.name}")
+        if not states and not (known := await prometheus.has_alert_rule(spec.name)):
+            return Measurement((), f"Prometheus {NO_RULE if known is False else NO_RULES}".format(spec.name))
         state = "firing" if "firing" in states else "pending" if states else "inactive"
         return Measurement((("", state),))

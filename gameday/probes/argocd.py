@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from gameday.experiment.model import DNSLabel, ObjectName, Spec
-from gameday.platform.errors import PlatformError
+from gameday.extend import Measurement, Probe, Value
 from gameday.platform.objects import Object, Ref, controller
-from gameday.probes.base import Measurement, Value
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
@@ -49,11 +48,10 @@ class ArgoCDSpec(Spec):
         return self
 
 
-class ArgoCD:
+class ArgoCD(Probe[ArgoCDSpec]):
     """An Argo CD Application's health, sync status, revision, operation, or time since its last look."""
 
     Spec: ClassVar = ArgoCDSpec
-    needs_prometheus: ClassVar[bool] = False
     example: ClassVar[str] = """\
 name: inference is deployed and well
 argocd: {application: inference}
@@ -62,16 +60,13 @@ is: Healthy
 
     async def measure(self, spec: ArgoCDSpec, world: World) -> Measurement:
         """One value for each Application; one that is not well is explained in the message."""
-        from gameday.platform.argocd import NoArgoCD, application, applications
+        from gameday.platform.argocd import application, applications
 
-        try:
-            if spec.application and not spec.children:  # asked often, and there may be thousands
-                found = await application(world.kube, spec.application, spec.namespace)
-                known = [found] if found else []
-            else:
-                known = await applications(world.kube, spec.namespace)
-        except NoArgoCD as error:
-            raise PlatformError(str(error)) from error
+        if spec.application and not spec.children:  # asked often, and there may be thousands
+            found = await application(world.kube, spec.application, spec.namespace)
+            known = [found] if found else []
+        else:
+            known = await applications(world.kube, spec.namespace)
         asked = [a for a in known if _asked(a, spec)]
         if not asked:
             what = f"ApplicationSet {spec.namespace}/{spec.application_set} has made no Application"
@@ -129,8 +124,10 @@ def _family(asked: list[Object], known: list[Object]) -> list[Object]:
 
 
 def _deploys(parent: Object, child: Object) -> bool:
-    from gameday.platform.argocd import identity, status_of
+    from gameday.platform.argocd import elsewhere, identity, status_of
 
+    if elsewhere(parent):
+        return False  # its Applications are in that cluster too
     deployed = {identity(r) for r in status_of(parent).get("resources") or ()}
     space, name = child["metadata"]["namespace"], child["metadata"]["name"]
     ways = {(GROUP, "Application", space, name), (GROUP, "ApplicationSet", space, _made_by(child) or "")}

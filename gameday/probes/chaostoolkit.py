@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from gameday.experiment.activity import ActivitySpec
+from gameday.extend import Measurement, Probe
 from gameday.platform.errors import PlatformError
-from gameday.probes.base import Measurement
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
@@ -26,11 +26,10 @@ class ChaosToolkitSpec(ActivitySpec):
     )
 
 
-class ChaosToolkit:
+class ChaosToolkit(Probe[ChaosToolkitSpec]):
     """The value that a Chaos Toolkit probe returns."""
 
     Spec: ClassVar = ChaosToolkitSpec
-    needs_prometheus: ClassVar[bool] = False
     example: ClassVar[str] = """\
 name: pods of the app
 chaostoolkit:

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gameday.experiment.model import DNSLabel, LabelSelector, PositiveDuration, Spec, Text
-from gameday.platform.devices import allocatable_gpus
+from gameday.experiment.model import DNSLabel, LabelSelector, Line, PositiveDuration, Spec
+from gameday.extend import Measurement, Probe, Value
+from gameday.platform.devices import allocatable_gpus, gpus
 from gameday.platform.errors import PlatformError
-from gameday.platform.objects import Object, condition, gpus, is_finished
-from gameday.probes.base import Measurement, Value
+from gameday.platform.objects import Object, condition, is_finished
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
-
-COUNT = "nvidia.com/gpu.count"  # GPU feature discovery's label; a kubelet forgets lost GPUs after 5 minutes
 
 
 class GpuSpec(Spec):
@@ -29,13 +27,13 @@ class GpuSpec(Spec):
         description="GPUs of each node that are `allocatable` or `lost` (its capacity without those), or of "
         "each namespace that running pods have `requested`, or that pods wait for (`unschedulable`).",
     )
-    condition: Text | None = Field(
+    condition: Line | None = Field(
         None, description="A node condition, such as a Node Problem Detector's; `True`, `False` or `Unknown`."
     )
     gpud: Literal["states", "events"] | None = Field(
         None, description="GPUd's worst health state of each node, or the number of its events."
     )
-    component: Text | None = Field(None, description="One of GPUd's components; all when left out.")
+    component: Line | None = Field(None, description="One of GPUd's components; all when left out.")
     since: PositiveDuration = Field("10m", validate_default=True, description="How far back `events` counts.")
     nodes: LabelSelector | None = Field(None, description="The nodes by labels; else the target's.")
     namespaces: list[DNSLabel] | None = Field(None, min_length=1, description="Else the target's.")
@@ -49,11 +47,10 @@ class GpuSpec(Spec):
         return self
 
 
-class Gpu:
+class Gpu(Probe[GpuSpec]):
     """GPUs that nodes give out or have lost, that pods wait for, and what nodes say of their health."""
 
     Spec: ClassVar = GpuSpec
-    needs_prometheus: ClassVar[bool] = False
     example: ClassVar[str] = """\
 name: no GPU is lost
 gpu: {count: lost, nodes: nvidia.com/gpu.present=true}
@@ -92,9 +89,7 @@ async def _nodes(spec: GpuSpec, world: World) -> list[Object]:
 
 
 def _lost(node: Object) -> int:
-    known = str((node["metadata"].get("labels") or {}).get(COUNT, ""))
-    has = max(allocatable_gpus(node, "capacity"), int(known) if known.isdigit() else 0)
-    return max(0, has - allocatable_gpus(node))
+    return max(0, gpus(node) - allocatable_gpus(node))
 
 
 async def _pods(spec: GpuSpec, world: World) -> Measurement:

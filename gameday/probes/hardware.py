@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from gameday.experiment.model import DNSLabel, NodePick, Spec
+from gameday.extend import Measurement, Probe
 from gameday.platform import sriov
+from gameday.platform.devices import allocatable_gpus, gpu_resources
 from gameday.platform.errors import PlatformError, not_found
-from gameday.platform.objects import GPU_RESOURCES, Object, gpus
-from gameday.probes.base import Measurement
+from gameday.platform.objects import Object
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
@@ -31,11 +32,10 @@ class HardwareSpec(Spec):
     )
 
 
-class HardwareAgrees:
+class HardwareAgrees(Probe[HardwareSpec]):
     """How many disagreements there are on each node's GPUs and VFs, each of them named."""
 
     Spec: ClassVar = HardwareSpec
-    needs_prometheus: ClassVar[bool] = False
     example: ClassVar[str] = """\
 name: everybody means the same hardware
 hardwareAgrees: {nodes: {selector: nvidia.com/gpu.present=true}, namespaces: [training]}
@@ -67,20 +67,24 @@ is: 0
 
 def of_node(node: Object, state: Object | None) -> Iterator[str]:
     """Kubernetes' numbers against the operator's. `state`: {} without an operator, None if it has none."""
-    allocatable, capacity = _allocatable(node), node["status"].get("capacity") or {}
-    for resource in sorted(GPU_RESOURCES & capacity.keys()):
-        if int(allocatable.get(resource, 0)) != int(capacity[resource]):
-            yield f"{allocatable.get(resource, 0)} of {capacity[resource]} {resource} are allocatable"
+    allocatable = _allocatable(node)
+    given = gpu_resources(node)
+    for resource, count in sorted(gpu_resources(node, "capacity").items()):
+        if given.get(resource, 0) != count:
+            yield f"{given.get(resource, 0)} of {count} {resource} are allocatable"
     if state is None:
         yield "the SR-IOV operator has no SriovNetworkNodeState for it"
     if not state:
         return
     status = state.get("status") or {}
-    if status.get("syncStatus") not in (None, "Succeeded"):
+    asked = (state.get("spec") or {}).get("interfaces") or ()
+    if asked and not status.get("syncStatus"):
+        yield "the SR-IOV operator does not say whether its sync has succeeded"
+    elif status.get("syncStatus") not in (None, "", "Succeeded"):
         why = status.get("lastSyncError") or "no reason given"
         yield f"the SR-IOV operator's sync is {status['syncStatus']} ({why})"
     there = {pf["pciAddress"]: pf for pf in sriov.interfaces(state)}
-    for wanted in (state.get("spec") or {}).get("interfaces") or ():
+    for wanted in asked:
         have = len((there.get(wanted["pciAddress"]) or {}).get("Vfs") or ())
         if have != wanted.get("numVfs", 0):
             name = wanted.get("name") or wanted["pciAddress"]
@@ -104,8 +108,9 @@ def of_network(network: Object, offered: set[str]) -> Iterator[str]:
 def of_slurm(node: Object, gres: dict[str, int]) -> Iterator[str]:
     """Slurm's GRES must count the GPUs that the node has."""
     counted = gres.get(node["metadata"]["name"])
-    if counted is not None and counted != gpus(node):
-        yield f"Slurm's GRES counts {counted} GPUs, Kubernetes {gpus(node)}"
+    known = allocatable_gpus(node, "capacity")
+    if counted is not None and counted != known:
+        yield f"Slurm's GRES counts {counted} GPUs, Kubernetes {known}"
 
 
 async def _gres(world: World) -> dict[str, int]:

@@ -6,42 +6,31 @@ import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
-from gameday.experiment.model import Spec, Text
-from gameday.experiment.values import checked
-from gameday.platform.errors import PlatformError, Unreachable
+from gameday.experiment.model import Spec, Text, Url
+from gameday.experiment.text import shorten
+from gameday.experiment.values import HeaderName, HeaderValue
+from gameday.extend import Measurement, Probe
+from gameday.platform import answers
+from gameday.platform.errors import PlatformError, Unreachable, without_frames
 from gameday.probes import jsonpath
-from gameday.probes.base import Measurement
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
 
-MOST_BYTES = 2**20  # of an answer that are read
+MOST_BYTES = 2**20  # of an answer that are looked at
 LONGEST = 60.0  # seconds; a probe's own `timeout` cancels it much earlier
-
-
-def _url(text: str) -> None:
-    from yarl import URL
-
-    try:
-        url = URL(text)
-    except ValueError as error:
-        raise ValueError(f"`{text}` is not a URL: {error}") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"`{text}` is not a URL; expected http://… or https://…")
 
 
 class HttpSpec(Spec):
     """A request, and what of its answer counts."""
 
-    url: Annotated[Text, checked(_url), WithJsonSchema({"type": "string", "format": "uri"})] = Field(
-        description="http:// or https://, as seen from where gameday runs."
-    )
+    url: Url = Field(description="http:// or https://, as seen from where gameday runs.")
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = Field(
         "GET", description="The request's method."
     )
-    headers: dict[str, str] = Field({}, description="The request's headers.")
+    headers: dict[HeaderName, HeaderValue] = Field({}, description="The request's headers.")
     body: str | dict[str, Any] | list[Any] | None = Field(
         None, description="The request's body: a text, or a structure that is sent as JSON."
     )
@@ -65,11 +54,10 @@ class HttpSpec(Spec):
         return self
 
 
-class Http:
+class Http(Probe[HttpSpec]):
     """The status, the latency, or a JSON field of what a URL answers."""
 
     Spec: ClassVar = HttpSpec
-    needs_prometheus: ClassVar[bool] = False
     example: ClassVar[str] = """\
 name: the front door answers
 http: {url: "https://inference.example.com/healthz", measure: latency}
@@ -94,32 +82,29 @@ is: < 300ms
                     **body,
                 ) as response,
             ):
-                text = await _read(response.content)
+                chunks = response.content.iter_any()
+                text = await answers.beginning(chunks, MOST_BYTES)
+                async for _ in chunks:  # part of the latency
+                    pass
                 status = response.status
         except TimeoutError:
             raise Unreachable(f"{spec.url} did not answer within {LONGEST:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Unreachable(f"{spec.url} cannot be asked: {error or type(error).__name__}") from error
+            why = str(error) or type(error).__name__
+            raise Unreachable(f"{spec.url} cannot be asked: {why}") from without_frames(error)
         took = time.perf_counter() - started
         if spec.measure == "json":
             return _field(spec, status, text)
         return Measurement((("", took if spec.measure == "latency" else float(status)),), f"HTTP {status}")
 
 
-async def _read(content: Any) -> bytes:
-    """The body, its first MOST_BYTES; the rest is read, since it is part of the latency, and dropped."""
-    kept = bytearray()
-    async for chunk in content.iter_any():
-        kept += chunk[: MOST_BYTES - len(kept)]
-    return bytes(kept)
-
-
 def _field(spec: HttpSpec, status: int, text: bytes) -> Measurement:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        said = " ".join(text[:100].decode(errors="replace").split())
-        raise PlatformError(f"{spec.url} answered HTTP {status} and no JSON: {said!r}") from None
+        raise PlatformError(
+            f"{spec.url} answered HTTP {status} and no JSON: {shorten(text, 100)!r}"
+        ) from None
     found = jsonpath.find(spec.json_path or "", document, spec.url)
     if not found:
         return Measurement((), f"there is nothing at {spec.json_path} (HTTP {status})")

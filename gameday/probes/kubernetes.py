@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from gameday.experiment.model import DNSLabel, LabelSelector, Spec, Text
+from gameday.experiment.model import DNSLabel, LabelSelector, Line, Spec, Text
 from gameday.experiment.values import checked
+from gameday.extend import Measurement, Probe, Value
 from gameday.platform.errors import PlatformError
 from gameday.platform.objects import Object, Ref, Resource
 from gameday.probes import jsonpath
-from gameday.probes.base import Measurement, Value
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 def _resource(text: str) -> None:
     from gameday.platform import kinds
 
-    kind, slash, name = text.partition("/")
-    kinds.check(kind)
-    if slash and (not name or "/" in name):
-        raise ValueError(f"`{text}` is not an object; expected KIND/NAME, as deployment/inference, or KIND")
+    if "/" in text:
+        kinds.check_object(text)
+    else:
+        kinds.check(text)
 
 
 class KubernetesSpec(Spec):
     """One object by its name, or all of a kind, and what to read of it."""
 
-    resource: Annotated[Text, checked(_resource)] = Field(
+    resource: Annotated[str, checked(_resource)] = Field(
         description="`deployment/inference`, or a kind such as `pods` or `certificates.cert-manager.io`."
     )
     namespace: DNSLabel | None = Field(
         None, description="Its namespace; else the target's, if it has just one."
     )
     selector: LabelSelector | None = Field(None, description="Labels, where `resource` is a kind alone.")
-    condition: Text | None = Field(
+    condition: Line | None = Field(
         None,
         description="A status condition; its value is `True`, `False` or `Unknown`, as for `kubectl wait`.",
     )
@@ -58,11 +58,10 @@ class KubernetesSpec(Spec):
         return self
 
 
-class Kubernetes:
+class Kubernetes(Probe[KubernetesSpec]):
     """A condition, a field or the number of Kubernetes objects."""
 
     Spec: ClassVar = KubernetesSpec
-    needs_prometheus: ClassVar[bool] = False
     example: ClassVar[str] = """\
 name: inference is available
 kubernetes: {resource: deployment/inference, namespace: inference, condition: Available}
@@ -78,12 +77,21 @@ is: "True"
         namespace = _namespace(spec, resource, world)
         if not name:
             found = await world.kube.list(resource, namespace, labels=spec.selector)
+            if not found and namespace is not None and not await _is_there(namespace, world):
+                return Measurement((), f"there is no namespace {namespace}")  # none of nothing is no zero
             return _read(spec, found, single=False)
         ref = Ref(resource.api_version, resource.kind, name, namespace)
         obj = await world.kube.find(ref)
         if obj is None and not spec.count:
             return Measurement((), f"there is no {ref}")
         return _read(spec, [obj] if obj else [], single=True)
+
+
+async def _is_there(namespace: str, world: World) -> bool:
+    """Whether a namespace exists; those of the target were looked at before the run."""
+    return (
+        namespace in world.namespaces or await world.kube.find(Ref("v1", "Namespace", namespace)) is not None
+    )
 
 
 def _namespace(spec: KubernetesSpec, resource: Resource, world: World) -> str | None:

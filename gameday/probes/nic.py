@@ -11,9 +11,11 @@ from pydantic import Field
 
 from gameday.experiment.model import NodePick, PositiveDuration, Regex, Spec
 from gameday.experiment.quantity import format_duration
+from gameday.experiment.text import some
+from gameday.extend import Measurement, Probe, Value
 from gameday.platform.errors import PlatformError
 from gameday.platform.objects import Object
-from gameday.probes.base import Measurement, Value
+from gameday.platform.promql import matchers
 from gameday.probes.prometheus import prometheus_of
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ READ = {
     "rdmaState": "node_infiniband_state_id{{{who}}}",
 }
 
+COUNTED = ("carrierChanges", "errors")  # over a window
+
 
 class NicSpec(Spec):
     """Which links, and what to read of them."""
@@ -51,7 +55,7 @@ class NicSpec(Spec):
     )
 
 
-class Nic:
+class Nic(Probe[NicSpec]):
     """Links and RDMA ports of nodes: their state, changes, errors, MTU, and whether their MTUs agree."""
 
     Spec: ClassVar = NicSpec
@@ -65,20 +69,9 @@ is: up
     async def measure(self, spec: NicSpec, world: World) -> Measurement:
         """A value for each link, named as `gpu-0 ens1f0`; a node that Prometheus does not know is named."""
         nodes = await _nodes(spec.nodes, world)
-        who = f"device=~{_quoted(spec.interface)}"
-        query = READ[spec.read].format(who=who, window=format_duration(spec.window))
-        found = await prometheus_of(world).instant(query, limit=10_000)
-        values: dict[tuple[str, str], float] = {}
-        for labels, value in found:
-            if node := _node_of(labels, nodes):
-                port = labels.get("port", "1")
-                device = labels.get("device", "") + (f"/{port}" if spec.read == "rdmaState" else "")
-                values[node, device] = value
-        silent = sorted(set(nodes.values()) - {node for node, _ in values})
-        if not values or silent:
-            which = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")
-            text = f"Prometheus knows no {spec.interface} of {which}: is its node exporter scraped?"
-            return Measurement((), text)
+        values = await _read(spec, spec.read, nodes, world)
+        if silent := sorted(set(nodes.values()) - {node for node, _ in values}):
+            return Measurement((), await _why_silent(spec, silent, nodes, world))
         if spec.read == "mtuAgrees":
             return agreement(values)
         series = ((f"{n} {d}", _value(spec.read, v)) for (n, d), v in sorted(values.items()))
@@ -91,6 +84,35 @@ def agreement(values: Mapping[tuple[str, str], float]) -> Measurement:
     others = [f"{n} {d} has {v:g}" for (n, d), v in sorted(values.items()) if v != usual]
     text = f"{count} links have an MTU of {usual:g}"
     return Measurement((("", not others),), "; ".join([text, *others]))
+
+
+async def _read(
+    spec: NicSpec, read: str, nodes: Mapping[str, str], world: World
+) -> dict[tuple[str, str], float]:
+    """What Prometheus says of each link of the nodes, by node and device."""
+    who = matchers({"device": spec.interface}, "=~")
+    query = READ[read].format(who=who, window=format_duration(spec.window))
+    values: dict[tuple[str, str], float] = {}
+    for labels, value in await prometheus_of(world).instant(query, limit=10_000):
+        if node := _node_of(labels, nodes):
+            port = labels.get("port", "1")
+            device = labels.get("device", "") + (f"/{port}" if read == "rdmaState" else "")
+            values[node, device] = value
+    return values
+
+
+async def _why_silent(spec: NicSpec, silent: list[str], nodes: Mapping[str, str], world: World) -> str:
+    """Why nothing is known of these nodes: an increase needs two samples in its window, a link one."""
+    which = some(silent)
+    if spec.read in COUNTED:
+        known = {node for node, _ in await _read(spec, "state", nodes, world)}
+        if known.issuperset(silent):
+            window = format_duration(spec.window)
+            return (
+                f"Prometheus has fewer than two samples of the counters of {spec.interface} of {which} "
+                f"within {window}: they are scraped only since then, or `window` is shorter than two scrapes"
+            )
+    return f"Prometheus knows no {spec.interface} of {which}: is its node exporter scraped?"
 
 
 async def _nodes(choice: NodePick, world: World) -> dict[str, str]:
@@ -125,8 +147,3 @@ def _value(read: str, value: float) -> Value:
     if read == "rdmaState":
         return PORT_STATES.get(int(value), str(int(value)))
     return round(value) if read == "carrierChanges" else value
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from gameday.experiment.model import PromQL, Spec
-from gameday.platform.errors import PlatformError
-from gameday.probes.base import Measurement
+from gameday.extend import Measurement, Probe
+from gameday.platform.errors import PartialAnswer, PlatformError
 
 if TYPE_CHECKING:
     from gameday.platform.prometheus import Prometheus
@@ -21,13 +21,17 @@ class PrometheusSpec(Spec):
     """A query in PromQL."""
 
     query: PromQL = Field(description="An instant query; each series it gives is judged on its own.")
+    partial: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description="Whether an answer with warnings, as Thanos' while a store is away, may count as health.",
+    )
 
     @classmethod
     def shorthand(cls) -> str:
         return "query"
 
 
-class PrometheusQuery:
+class PrometheusQuery(Probe[PrometheusSpec]):
     """What a Prometheus query says now: one value for each series."""
 
     Spec: ClassVar = PrometheusSpec
@@ -39,16 +43,22 @@ is: < 500ms
 """
 
     async def measure(self, spec: PrometheusSpec, world: World) -> Measurement:
-        """Each series' value, named by its labels; none when the query gives nothing."""
-        found = await prometheus_of(world).instant(spec.query, limit=MOST_SERIES)
-        return Measurement(tuple((series_name(labels), value) for labels, value in found))
+        """Each series' value, named by its labels; none when there is none. Raises PartialAnswer."""
+        why = ""
+        try:
+            found = await prometheus_of(world).instant(spec.query, limit=MOST_SERIES)
+        except PartialAnswer as part:
+            if spec.partial == "refuse":
+                raise
+            found, why = part.found, f"allowed, though only in part: {part.why}"
+        return Measurement(tuple((series_name(labels), value) for labels, value in found), why)
 
 
 def prometheus_of(world: World) -> Prometheus:
     """The run's Prometheus. Raises PlatformError when it has none."""
     if world.prometheus is None:
         raise PlatformError(
-            "no Prometheus is given: name one with --prometheus URL or $GAMEDAY_PROMETHEUS_URL"
+            "no Prometheus is given: name one with --prometheus URL, or in spec.target.prometheus"
         )
     return world.prometheus
 

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from gameday.experiment.model import DNSLabel, PositiveDuration, Spec
 from gameday.experiment.quantity import format_duration
+from gameday.extend import Measurement, Probe
 from gameday.platform.istio import Service
-from gameday.probes.base import Measurement
 from gameday.probes.prometheus import prometheus_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class RetryAmplificationSpec(Spec):
     )
 
 
-class RetryAmplification:
+class RetryAmplification(Probe[RetryAmplificationSpec]):
     """Attempts that reach a service for each request of its clients, as Istio counts them; 1 is none."""
 
     Spec: ClassVar = RetryAmplificationSpec
@@ -51,11 +51,14 @@ is: < 1.5
             "attempts": f'reporter="destination",source_workload!="unknown",{service}',
             "requests": f'reporter="source",response_flags!~".*FI.*",{service}',
         }
-        rates = {}
+        rates: dict[str, float | None] = {}
         for side, matchers in sides.items():
             found = await prometheus.instant(f"sum(rate(istio_requests_total{{{matchers}}}[{window}]))")
-            rates[side] = found[0][1] if found else 0.0
-        if not rates["requests"]:
+            rates[side] = found[0][1] if found else None
+        attempts, requests = rates.values()
+        if not requests:
             return Measurement((), f"no requests to {spec.namespace}/{spec.service} in the last {window}")
-        told = ", ".join(f"{rate:.4g} {side}/s" for side, rate in rates.items())
-        return Measurement((("", rates["attempts"] / rates["requests"]),), told)
+        if attempts is None:  # without a proxy nothing is counted there; proxies that get nothing count 0
+            return Measurement((), f"no proxy of {spec.namespace}/{spec.service} tells what reaches it")
+        told = f"{attempts:.4g} attempts/s, {requests:.4g} requests/s"
+        return Measurement((("", attempts / requests),), told)

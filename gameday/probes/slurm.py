@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from gameday.experiment.model import Spec, Text
+from gameday.experiment.model import Line, Spec
+from gameday.experiment.values import SlurmName
+from gameday.extend import Measurement, Probe
 from gameday.platform.errors import PlatformError
-from gameday.probes.base import Measurement
 
 if TYPE_CHECKING:
     from gameday.platform.slurm.client import Slurm as Client
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 class SlurmNodesAsked(Spec):
     """Which nodes. Without `state` the value is each node's state; with it, the number of nodes in it."""
 
-    names: list[Text] | None = Field(None, min_length=1, description="Slurm's names; else all nodes.")
-    partition: Text | None = Field(None, description="Only the nodes of this partition.")
-    state: Text | None = Field(
+    names: list[SlurmName] | None = Field(None, min_length=1, description="Slurm's names; else all nodes.")
+    partition: SlurmName | None = Field(None, description="Only the nodes of this partition.")
+    state: Line | None = Field(
         None,
         description="As sinfo says it: `idle`, `allocated`, `drained`, …; `out` is all that get no jobs.",
     )
@@ -31,9 +32,9 @@ class SlurmNodesAsked(Spec):
 class SlurmJobsAsked(Spec):
     """Which jobs are counted."""
 
-    state: Text = Field("PENDING", description="As squeue says it: `PENDING`, `RUNNING`, …")
-    reason: Text | None = Field(None, description="Only those with this reason: `Resources`, `Priority`, …")
-    partition: Text | None = Field(None, description="Only those of this partition.")
+    state: Line = Field("PENDING", description="As squeue says it: `PENDING`, `RUNNING`, …")
+    reason: Line | None = Field(None, description="Only those with this reason: `Resources`, `Priority`, …")
+    partition: SlurmName | None = Field(None, description="Only those of this partition.")
 
 
 class SlurmProbeSpec(Spec):
@@ -41,9 +42,9 @@ class SlurmProbeSpec(Spec):
 
     nodes: SlurmNodesAsked | None = Field(None, description="The nodes' states, or how many are in one.")
     jobs: SlurmJobsAsked | None = Field(None, description="The number of jobs, `PENDING` ones by default.")
-    job: int | Text | None = Field(None, description="A job, by number or name: its state, as `RUNNING`.")
-    restarts: int | Text | None = Field(None, description="A job: how often it was requeued.")
-    partition: Text | None = Field(
+    job: int | Line | None = Field(None, description="A job, by number or name: its state, as `RUNNING`.")
+    restarts: int | Line | None = Field(None, description="A job: how often it was requeued.")
+    partition: SlurmName | None = Field(
         None, description="A partition: how many of its nodes can run jobs; 0 where it is not UP."
     )
 
@@ -55,11 +56,10 @@ class SlurmProbeSpec(Spec):
         return self
 
 
-class Slurm:
+class Slurm(Probe[SlurmProbeSpec]):
     """States of Slurm's nodes and jobs, the number of pending jobs, what a partition can run."""
 
     Spec: ClassVar = SlurmProbeSpec
-    needs_prometheus: ClassVar[bool] = False
     needs_slurm: ClassVar[bool] = True
     example: ClassVar[str] = """\
 name: the training job runs

@@ -16,7 +16,7 @@ from gameday.report.reading import Story, tell
 
 
 def analyse(events: Iterable[ev.Event]) -> Retrospective:
-    """What a log tells, whole or cut off anywhere; the same log always gives the same retrospective."""
+    """A log read as a retrospective, whole or cut off; the same log always gives the same retrospective."""
     story = tell(events)
     story.unreadable = getattr(events, "unreadable", 0)
     faults, alerts = tracks.faults(story), tracks.alerts(story)
@@ -70,22 +70,28 @@ def _run(story: Story) -> RunFacts:
         file=started.file,
         seed=started.seed,
         gameday=started.gameday,
-        drill=started.drill,
         variables=mask(started.variables),
-        platform=started.platform,
+        platform=started.platform | _kubernetes(story),
         experiment=mask(started.experiment),
     )
+
+
+def _kubernetes(story: Story) -> dict[str, str]:
+    """The version of the cluster that the plan is for, once there is one."""
+    planned = story.last(ev.Planned)
+    cluster = planned.plan.get("cluster") if planned else None
+    version = cluster.get("version") if isinstance(cluster, dict) else None
+    return {"kubernetes": version} if isinstance(version, str) else {}
 
 
 def _verdict(
     story: Story, run: RunFacts, faults: tuple[FaultWindow, ...], touched: tuple[Touched, ...]
 ) -> tuple[str, str]:
     """The verdict, and why in one sentence."""
-    said = story.last(ev.Verdict)
+    said, since = story.last(ev.Verdict), _since(story)
     if said:
-        return said.verdict, mask_text(said.reason) or wording.VERDICTS.get(said.verdict, ("", said.verdict))[
-            1
-        ]
+        why = mask_text(said.reason) or wording.VERDICTS.get(said.verdict, ("", said.verdict))[1]
+        return said.verdict, why + since
     if not story.count:
         return "interrupted", "the log is empty: the run was cut off before it began"
     why = f"interrupted: the log ends at {wording.wall(run.ended)} ({wording.clock(run.duration)})"
@@ -98,7 +104,24 @@ def _verdict(
         if left
         else ""
     )
-    return "interrupted", why
+    return "interrupted", why + since
+
+
+def _since(story: Story) -> str:
+    """What became of the run after its own end; "" where the log says nothing of that."""
+    done = story.restoration
+    if done is None:
+        return ""
+    said = _SINCE.get(done.state, _SINCE["begun"])
+    more = f" ({mask_text(done.message)})" if done.message else ""
+    return f"; {mask_text(done.by)} {said}, {wording.wall(done.at, date=True)}{more}"
+
+
+_SINCE = {
+    "begun": "began to put back what the run left",
+    "restored": "put back what the run left",
+    "left": "could not put back all that the run left",
+}
 
 
 def _queries(story: Story, faults: tuple[FaultWindow, ...]) -> tuple[Query, ...]:
@@ -142,7 +165,10 @@ def _holes(query: Query, story: Story) -> tuple[Hole, ...]:
 
 
 def _unfilled(gap: ev.Gap, query: Query) -> Iterator[Hole]:
-    """What is left of a gap after the samples that were had later."""
+    """The rest of a gap after the samples that were had later."""
+    if gap.partial:  # samples that are there don't fill it
+        yield Hole(gap.start, gap.end, mask_text(gap.reason), gap.seq, partial=True)
+        return
     inside = sorted({t for s in query.series for t in s.times if gap.start < t < gap.end})
     for left, right in pairwise([gap.start, *inside, gap.end]):
         if right - left > (HOLE * query.step if inside else 0):
@@ -150,11 +176,12 @@ def _unfilled(gap: ev.Gap, query: Query) -> Iterator[Hole]:
 
 
 def _again(retro: Retrospective) -> tuple[str, ...]:
-    """The commands to run it again on the same targets, and to render this report again."""
+    """The commands to run it again where it ran, and to render this report again."""
     run = retro.run
     if not run.id:
         return ()
     command = ["gameday", "run", run.file or f"{run.name}.yaml", "--seed", str(run.seed)]
+    command += [where] if (where := run.platform.get("where")) else []
     for name, value in run.variables.items():
         shown = str(value).lower() if isinstance(value, bool) else str(value)
         command += ["--set", f"{name}={shown}" if shown != MASK else f"{name}=…"]

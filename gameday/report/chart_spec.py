@@ -19,6 +19,7 @@ _CLOCK = (
     "+ utcFormat(abs(datum.value), '%M:%S') : utcFormat(abs(datum.value), '%-M:%S'))"
 )
 _FIGURE = "format(datum.value * factor, ',.3~r') + suffix"
+_DIGIT = 7  # pixels, at most, of a character of a bound's name
 _FONT = "Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 _CONFIG: dict[str, Any] = {
     "background": "transparent",
@@ -46,8 +47,9 @@ def specification() -> dict[str, Any]:
     figures = {"labelExpr": _FIGURE, "tickCount": 5, "minExtent": 64}
     limits = {"domainMin": {"expr": "y0"}, "domainMax": {"expr": "y1"}, "zero": False, "nice": False}
     value: dict[str, Any] = {"type": "quantitative", "title": None, "scale": limits, "axis": figures}
-    x, end, moment = ({"field": name} | time for name in ("x", "x2", "t"))
+    x, moment = ({"field": name} | time for name in ("x", "t"))
     y, ruled = ({"field": name} | value for name in ("v", "y"))
+    inside = {"value": {"expr": "clamp(scale('y', datum.y), 0, height)"}}  # else it makes a chart larger
     until, label = {"field": "x2"}, {"field": "label", "type": "nominal"}
     colours = {"domain": list(range(COLOURED + 1)), "range": _COLOURS}
     fault_name = {
@@ -72,7 +74,9 @@ def specification() -> dict[str, Any]:
         "baseline": "bottom",
         "dx": -4,
         "dy": -2,
-        "clip": True,
+        # Whole, however short its rule is: of a figure that is cut a reader sees another one.
+        "x": {"expr": f"clamp(scale('x', datum.x2), min(width, {_DIGIT} * length(datum.label) + 4), width)"},
+        "opacity": {"expr": "datum.x2 < x0 || datum.x > x1 || datum.y < y0 || datum.y > y1 ? 0 : 1"},
     }
     layers = [
         _layer("windows", "rect", {"color": "var(--fault)", "opacity": 0.1, "clip": True}, x=x, x2=until),
@@ -89,7 +93,7 @@ def specification() -> dict[str, Any]:
             x2=until,
             y=ruled,
         ),
-        _layer("bounds", "text", bound_name, x=end, y=ruled, text=label),
+        _layer("bounds", "text", bound_name, y=inside, text=label),
         _layer(
             "samples",
             "line",

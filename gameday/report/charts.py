@@ -1,4 +1,4 @@
-"""What is drawn of each query: the same data for the page's interactive charts and Slack's PNG."""
+"""The charts of each query: the same data for the page's interactive charts and Slack's PNG."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gameday.masking import clip
 from gameday.report import chart_spec, wording
 from gameday.report.chart_spec import COLOURED
 from gameday.report.curves import spread, thin
@@ -59,10 +60,10 @@ class Chart:
     off: list[str]  # bounds too far away to be drawn
 
 
-def charts(retro: Retrospective, points: int = POINTS) -> list[Chart]:
+def charts(retro: Retrospective) -> list[Chart]:
     """Every query, thinned so that the page stays small however many there are."""
     drawn = sum(min(DRAWN, len(q.series)) for q in retro.queries)
-    each = max(60, min(points, ALL_POINTS // max(1, drawn)))
+    each = max(60, min(POINTS, ALL_POINTS // max(1, drawn)))
     return [chart(retro, q, each) for q in retro.queries]
 
 
@@ -207,8 +208,8 @@ def png(retro: Retrospective) -> bytes:
         "padding": 16,
         "autosize": {"type": "pad"},
         "title": {
-            "text": drawn.title[:110],
-            "subtitle": f"{retro.run.title or retro.run.name}{shown}"[:130],
+            "text": clip(drawn.title, 110),
+            "subtitle": clip(f"{retro.run.title or retro.run.name}{shown}", 130),
             "anchor": "start",
             "subtitleColor": LIGHT["--muted"],
             "offset": 12,

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from gameday.inert import visible
 from gameday.report.model import Series
 
 HOLE = 2.2  # a step between two samples longer than this many intervals is a hole
@@ -38,7 +39,10 @@ class Gatherer:
 
     def series(self) -> tuple[Series, ...]:
         """All series, each in order of time with every moment once (a later reading of it counts)."""
-        return tuple(Series(dict(key), *_ordered(*points)) for key, points in self._series.items())
+        return tuple(
+            Series({visible(str(k)): visible(str(v)) for k, v in key}, *_ordered(*points))
+            for key, points in self._series.items()
+        )
 
 
 def number(value: object) -> float:

@@ -1,4 +1,4 @@
-"""What a run learned of GitOps: whether a change by hand was noticed and corrected, and how soon."""
+"""Drift as a run saw it: whether a change by hand was noticed and corrected, and how soon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was learned: each rule is one small function that reads the retrospective and states what it found.
+"""Findings: each rule is one small function that reads the retrospective and states what it found.
 
 Rules are deterministic; every finding carries its evidence and the lines of the log it rests on.
 """
@@ -17,7 +17,9 @@ from gameday.report.reading import Story
 from gameday.report.wording import clock, duration, figure, join, percent, plural
 
 Rule = Callable[[Retrospective, Story], Iterator[Finding]]
+AROUND = 5.0  # seconds before the end of a fault in which Kubernetes may have said why
 CLOSE = 0.10  # a margin below this is a close call
+MOST_SEQS = 20  # lines of the log that a finding names
 SEVERITIES = ("serious", "warning", "notice")
 
 
@@ -45,6 +47,19 @@ def not_restored(r: Retrospective, _: Story) -> Iterator[Finding]:
             )
 
 
+def taken_over(r: Retrospective, _: Story) -> Iterator[Finding]:
+    for t in r.touched:
+        if t.state == "accepted":
+            yield Finding(
+                "accepted",
+                "warning",
+                f"{t.object} was not put back: a person answers for it",
+                (*t.changes, t.message),
+                t.seqs,
+                f"See that somebody brings {t.object} back",
+            )
+
+
 def kept_by_others(r: Retrospective, _: Story) -> Iterator[Finding]:
     for t in r.touched:
         if t.state == "kept":
@@ -65,14 +80,17 @@ def steady_state_broken(r: Retrospective, _: Story) -> Iterator[Finding]:
             continue
         expected = h.broke.expected or h.expected or "a value"
         title = f"“{h.probe}” did not hold: {figure(h.broke.value, h.unit)} where {expected} was expected"
-        if h.broke.state in ("no-data", "unreachable"):
+        if h.broke.state in wording.BLIND:
             title = f"“{h.probe}” could not be told: {wording.PROBE_STATES[h.broke.state]}"
         evidence = [f"outside its bound for {duration(h.broken_for)}"] if h.broken_for else []
         at = f"worst at {clock(h.broke.at - r.run.started)}"
         evidence += [at + (f", margin {percent(h.broke.margin)}" if h.broke.margin is not None else "")]
         evidence += [f"worst series {h.broke.series}"] if h.broke.series else []
         action = f"Decide whether “{h.probe}” must hold under this fault; mend the system or the bound"
-        yield Finding("steady-state", "serious", title, tuple(evidence), h.seqs[:20], action)
+        if h.broke.state in wording.BLIND:
+            evidence = [f"for {duration(h.broken_for)}"] if h.broken_for else []
+            action = f"Find out why “{h.probe}” could not be told"
+        yield Finding("steady-state", "serious", title, tuple(evidence), h.seqs[:MOST_SEQS], action)
 
 
 def alert_missing(r: Retrospective, _: Story) -> Iterator[Finding]:
@@ -122,7 +140,7 @@ def alert_unexpected(r: Retrospective, _: Story) -> Iterator[Finding]:
             "notice",
             f"Alert {name} fired, which nobody expected",
             evidence,
-            tuple(s for _, s in fired[:20]),
+            tuple(s for _, s in fired[:MOST_SEQS]),
             f"Add {name} to expectAlerts, or find out why it fired",
         )
 
@@ -144,7 +162,7 @@ def recovery_slow(r: Retrospective, _: Story) -> Iterator[Finding]:
 
 def probe_blind(r: Retrospective, _: Story) -> Iterator[Finding]:
     for t in r.probes:
-        blind = [s for s in t.spans if s.state in ("no-data", "unreachable")]
+        blind = [s for s in t.spans if s.state in wording.BLIND]
         if blind:
             total = sum(s.end - s.start for s in blind)
             states = join([wording.PROBE_STATES[s] for s in dict.fromkeys(s.state for s in blind)])
@@ -153,7 +171,7 @@ def probe_blind(r: Retrospective, _: Story) -> Iterator[Finding]:
                 "warning",
                 f"Probe “{t.name}” was blind for {duration(total)} ({states})",
                 (),
-                tuple(s.seq for s in blind[:20]),
+                tuple(s.seq for s in blind[:MOST_SEQS]),
                 f"See why “{t.name}” could not be asked",
             )
 
@@ -170,7 +188,7 @@ def budget_blocked(r: Retrospective, story: Story) -> Iterator[Finding]:
             "notice",
             "A PodDisruptionBudget held evictions back",
             messages[:8],
-            tuple(s for s, _ in sorted(blocked)[:20]),
+            tuple(s for s, _ in sorted(blocked)[:MOST_SEQS]),
             "Check that the budget leaves room for the loss of a node",
         )
 
@@ -208,7 +226,11 @@ def samples_missing(r: Retrospective, _: Story) -> Iterator[Finding]:
             f"Samples are missing in {plural(len(names), 'query', 'queries')}, up to {duration(longest)} long"
         )
         yield Finding(
-            "gap", "notice", title, (join(names, 5), *reasons), tuple(h.seq for h, _ in holes if h.seq)[:20]
+            "gap",
+            "notice",
+            title,
+            (join(names, 5), *reasons),
+            tuple(h.seq for h, _ in holes if h.seq)[:MOST_SEQS],
         )
 
 
@@ -226,7 +248,7 @@ def kubernetes_warnings(r: Retrospective, story: Story) -> Iterator[Finding]:
             "notice",
             title,
             (mask_text(found[0].message),),
-            tuple(e.seq for e in found[:20]),
+            tuple(e.seq for e in found[:MOST_SEQS]),
         )
 
 
@@ -243,6 +265,29 @@ def fault_failed(r: Retrospective, _: Story) -> Iterator[Finding]:
             )
 
 
+def ended_by_others(r: Retrospective, story: Story) -> Iterator[Finding]:
+    """Faults that somebody else ended while the run held them, with what Kubernetes said just then."""
+    for f in r.faults:
+        if not f.by:
+            continue
+        start, end = (
+            f.in_ if f.in_ is not None else f.injecting,
+            f.undoing if f.undoing is not None else f.out,
+        )
+        after = f" {duration(end - start)} after it was in" if start is not None and end is not None else ""
+        said = [e for e in story.all(ev.ObjectEvent) if end is not None and end - AROUND <= e.at <= end]
+        told = [f"{e.object}: {e.reason}: {mask_text(e.message)}" for e in said if e.object in f.targets]
+        own = f.by == ev.THE_PLATFORM
+        yield Finding(
+            "ended-by-others",
+            "notice" if own else "warning",
+            f"Fault {f.label} was ended by {f.by}{after}",
+            tuple(filter(None, (f.message, *told[-3:]))),
+            f.seqs[-2:],
+            "" if own else f"Hold {f.by} off, or set `holdWhenEnded` in step {f.step} if that is to be shown",
+        )
+
+
 def things_to_know(r: Retrospective, story: Story) -> Iterator[Finding]:
     """Warnings of gameday itself, and lines of the log that could not be read."""
     seen: dict[str, list[ev.Warn]] = {}
@@ -255,7 +300,7 @@ def things_to_know(r: Retrospective, story: Story) -> Iterator[Finding]:
             "notice",
             f"{source}: {plural(len(found), 'warning')}",
             messages[:5],
-            tuple(w.seq for w in found[:20]),
+            tuple(w.seq for w in found[:MOST_SEQS]),
         )
     if r.run.unreadable:
         yield Finding(
@@ -268,12 +313,14 @@ def things_to_know(r: Retrospective, story: Story) -> Iterator[Finding]:
 
 RULES: list[Rule] = [
     not_restored,
+    taken_over,
     steady_state_broken,
     alert_missing,
     nobody_reacted,
     recovery_slow,
     kept_by_others,
     fault_failed,
+    ended_by_others,
     probe_blind,
     alert_unexpected,
     close_call,

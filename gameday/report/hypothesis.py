@@ -50,12 +50,14 @@ def _row(
     """
     first, last = (windows[0][0], windows[-1][1]) if windows else (float("inf"), float("inf"))
     before = [p for p in asked if p.at <= first and not p.during]
-    during = [p for p in asked if (p.during or inside(p.at, windows)) and p not in before]
+    during = [p for p in asked if p.during]
+    measured = max((p.measured for p in asked), default=0)
     after = [p for p in asked if p.at >= last and not p.during]
     judged = [p for p in asked if not p.ignored]
     ends = [p for p in (*before[-1:], *after[-1:]) if p.state != "holds"]
-    broken = [p for p in judged if p.state in ("broken", "no-data") and (p.during or p in ends)]
+    broken = [p for p in judged if p.state in ("broken", "no-data", "partial") and (p.during or p in ends)]
     within = _seconds(stated.get("within"))
+    unseen = bool(windows and stated) and stated.get("during") != "ignore" and not (measured or during)
     expected = str(stated.get("is", "")) or next((p.expected for p in asked if not p.during), "")
     return Hypothesis(
         probe=name,
@@ -69,7 +71,8 @@ def _row(
         before=_reading(before[-1]) if before else None,
         worst=_worst([_reading(p) for p in during] + list(_sampled(stated, curve, windows, during))),
         after=_reading(after[-1]) if after else None,
-        holds=None if not judged else not broken,
+        holds=None if not judged or (unseen and not broken) else not broken,
+        measured=max(measured, len(during)),
         broken_for=_broken_for(asked, broken),
         broke=_worst([_reading(p) for p in broken]),
         seqs=tuple(p.seq for p in broken),
@@ -86,7 +89,7 @@ def _reading(p: ev.Probed) -> Reading:
     return Reading(p.value, state, p.at, p.seq, p.margin, mask_text(p.series), p.expected)
 
 
-_BADNESS = {"unreachable": 3, "no-data": 3, "broken": 2, "ignored": 1.5}
+_BADNESS = {"unreachable": 3, "no-data": 3, "partial": 3, "broken": 2, "ignored": 1.5}
 
 
 def _worst(readings: list[Reading]) -> Reading | None:
@@ -99,7 +102,7 @@ def _worst(readings: list[Reading]) -> Reading | None:
 
 
 def _limits(asked: list[ev.Probed], expected: str) -> str:
-    """What a bound relative to the baseline came to."""
+    """The value that a bound relative to the baseline came to."""
     found = next((p for p in reversed(asked) if p.baseline is not None and not p.during), None)
     if found is None or "baseline" not in expected:
         return ""

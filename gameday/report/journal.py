@@ -11,10 +11,11 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from gameday.report import wording
 from gameday.report.model import FaultWindow, Hypothesis, Reading, Retrospective
 
 _STATUS = {"passed": "completed", "deviated": "completed", "not-restored": "completed", "aborted": "aborted"}
-_STATUS |= {"interrupted": "interrupted", "refused": "failed"}
+_STATUS |= {"interrupted": "interrupted", "refused": "failed", "defect": "failed"}
 
 
 def journal(retro: Retrospective) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def _state(retro: Retrospective, when: str) -> dict[str, Any] | None:
             "start": _iso(r.at),
             "end": _iso(r.at),
             "duration": 0.0,
-            "status": "failed" if r.state in ("no-data", "unreachable") else "succeeded",
+            "status": "failed" if r.state in wording.BLIND else "succeeded",
             "tolerance_met": r.state in ("holds", "ignored"),
         }
         for h, r in readings

@@ -76,9 +76,7 @@ def _cases(r: Retrospective) -> Iterator[Case]:
             if worst
             else ""
         )
-        yield Case(
-            "steadyState", h.probe, h.holds, got or "it was never judged", f"{got}\n{h.kind}", h.broken_for
-        )
+        yield Case("steadyState", h.probe, h.holds, got or h.unjudged, f"{got}\n{h.kind}", h.broken_for)
     for d in r.detection:
         name = d.alert + (wording.labels(d.labels) if d.labels else "")
         said = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from gameday.masking import clip
 from gameday.report import page, wording
 from gameday.report.model import Moment, Retrospective
 from gameday.report.timeline import shortened
@@ -53,7 +54,7 @@ def markdown(retro: Retrospective) -> str:
     env.filters |= {name: getattr(wording, name) for name in words}
     env.filters |= {
         "code": code,
-        "cut": lambda text: text if len(text) <= page.TEXT else text[: page.TEXT] + "…",
+        "cut": lambda text: clip(text, page.TEXT),
     }
     return env.get_template("report.md.j2").render(
         r=retro,

@@ -152,15 +152,44 @@ def touched(story: Story) -> tuple[Touched, ...]:
     """Every object that was changed or audited, in the order of its first change."""
     changes: dict[str, dict[int, list[ev.Change]]] = {}
     for c in story.all(ev.Change):
+        if c.state == "not-made":
+            changes.get(c.object, {}).pop(c.entry, None)
+            continue
         changes.setdefault(c.object, {}).setdefault(c.entry, []).append(c)
     audits = {a.object: a for a in story.all(ev.Audited)}
-    return tuple(
-        _touched(name, changes.get(name, {}), audits.get(name)) for name in dict.fromkeys([*changes, *audits])
+    found = (
+        _touched(name, changes.get(name, {}), audits.get(name))
+        for name in dict.fromkeys([*changes, *audits])
+        if changes.get(name) or name in audits
+    )
+    ended = [_ended(e) for e in story.all(ev.Ended) if e.object not in changes and e.object not in audits]
+    done = story.restoration
+    if done is None or done.state != "restored":
+        return (*found, *ended)
+    return (*(_put_back(t, done) if t.state in ("left", "unknown") else t for t in found), *ended)
+
+
+def _ended(e: ev.Ended) -> Touched:
+    """What no change of ours names, and is gone all the same: a pod that Chaos Mesh killed, say."""
+    what = f"{e.done} {e.count} times" if e.count > 1 else e.done
+    return Touched(
+        e.object, (), (what,) if what else (), "irreversible", True, mask_text(e.message), (e.seq,)
     )
 
 
-_LEFT = {"undone": "restored", "kept": "kept", "irreversible": "irreversible", "failed": "left"}
-_ORDER = ("left", "kept", "irreversible", "restored")
+def _put_back(t: Touched, done: ev.Restoration) -> Touched:
+    """What the run left, by the word of who restored it: of that one's changes the log may hold nothing."""
+    return replace(t, state="restored", message=f"put back by {mask_text(done.by)}", seqs=(*t.seqs, done.seq))
+
+
+_LEFT = {
+    "undone": "restored",
+    "kept": "kept",
+    "irreversible": "irreversible",
+    "accepted": "accepted",
+    "failed": "left",
+}
+_ORDER = ("left", "accepted", "kept", "irreversible", "restored")
 
 
 def _touched(name: str, entries: dict[int, list[ev.Change]], audit: ev.Audited | None) -> Touched:

@@ -1,4 +1,4 @@
-"""What a retrospective says, as data: every output (page, Markdown, JSON, JUnit, Slack) is drawn from it.
+"""A retrospective as data: every output (page, Markdown, JSON, JUnit, Slack) is drawn from it.
 
 All times are Unix seconds unless a field says otherwise; `seqs` point at lines of events.jsonl.
 """
@@ -26,7 +26,6 @@ class RunFacts:
     file: str = ""
     seed: int = 0
     gameday: str = ""
-    drill: bool = False
     started: float = 0.0
     ended: float = 0.0
     finished: bool = False
@@ -64,7 +63,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a probe measured at one moment."""
+    """The measurement of a probe at one moment."""
 
     value: float | str | None
     state: str
@@ -78,7 +77,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One steady-state probe against what was expected of it; `holds` is None when it was never judged."""
+    """One steady-state probe against what was expected of it.
+
+    `holds` is None when it was never judged, or not seen while a fault was in although it counted then.
+    """
 
     probe: str
     kind: str
@@ -94,11 +96,17 @@ class Hypothesis:
     broke: Reading | None = None  # the worst moment at which it counted and did not hold
     within: float = 0.0  # seconds in which it must mend itself while a fault is in
     mended_after: float | None = None  # seconds in which it did; None when it was not broken, or stayed so
+    measured: int = 0  # measurements while a fault was in
     seqs: tuple[int, ...] = ()  # where it broke
 
     @property
     def margin(self) -> float | None:
         return self.worst.margin if self.worst else None
+
+    @property
+    def unjudged(self) -> str:
+        """Why `holds` is None."""
+        return "not judged" if self.worst or self.during == "ignore" else "not seen"
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,7 @@ class FaultWindow:
     targets: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     message: str = ""
+    by: str = ""  # who ended it, where that was not the run
     failed: bool = False  # at any time; it may have been undone since
     seqs: tuple[int, ...] = ()
 
@@ -192,7 +201,7 @@ class Recovery:
 class Touched:
     """An object that was changed, and what the audit found.
 
-    `state`: restored, kept, irreversible, left, unknown.
+    `state`: restored, kept, irreversible, accepted, left, unknown.
     """
 
     object: str
@@ -225,12 +234,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class Hole:
-    """A stretch without samples, and why."""
+    """A stretch without samples, or without all of them, and why."""
 
     start: float
     end: float
     reason: str
     seq: int = 0
+    partial: bool = False  # there are samples, of an answer with reservations
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from gameday.masking import clip
 from gameday.report import chart_spec, charts, wording
 from gameday.report.model import Moment, Retrospective, Span, Touched, Track
 from gameday.report.timeline import shortened
 
 LINES = 600  # of the timeline, on the page
 LANES = 14  # of probes and of alerts, in the picture above the timeline
+MOST_FAULTS = 40  # in that picture
 TEXT = 400  # characters of one message of the cluster
 
 
@@ -63,9 +65,10 @@ def _environment() -> jinja2.Environment:
     )
     words = ("figure", "percent", "duration", "clock", "wall", "labels", "plural", "join")
     env.filters |= {name: getattr(wording, name) for name in words}
-    env.filters["shorten"] = lambda text: text if len(text) <= TEXT else text[:TEXT] + "…"
+    env.filters["shorten"] = lambda text: clip(text, TEXT)
     env.globals |= {
         "VERDICTS": wording.VERDICTS,
+        "BLIND": wording.BLIND,
         "PROBE_STATES": wording.PROBE_STATES,
         "Moment": Moment,
         "is_moment": lambda value: isinstance(value, Moment),
@@ -91,7 +94,7 @@ def script_json(value: Any) -> Markup:
 
 
 def _chart_data(retro: Retrospective, drawn: Iterable[charts.Chart]) -> dict[str, Any]:
-    """What the script needs: the specification once, and for each chart its data in columns."""
+    """The data of the script: the specification once, and for each chart its data in columns."""
     return {
         "spec": chart_spec.specification(),
         "start": retro.run.started,
@@ -118,6 +121,7 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
     """The four figures at the top: what, how much, compared with what, and whether that is well."""
     held = [h for h in retro.hypothesis if h.holds is not None]
     good = sum(bool(h.holds) for h in held)
+    others = len(retro.hypothesis) - len(held)
     found = [d for d in retro.detection if d.outcome in ("fired", "late")]
     times = [d.took for d in found if d.took is not None]
     back = [x for x in retro.recovery if x.took is not None]
@@ -129,8 +133,8 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
     return [
         (
             "Steady state",
-            f"{good} of {len(held)}" if held else "—",
-            "probes held",
+            f"{good} of {len(retro.hypothesis)}" if held else "—",
+            f"probes held, {others} not judged" if others else "probes held",
             _tone([h.holds for h in held]),
         ),
         (
@@ -178,7 +182,7 @@ def lanes(retro: Retrospective) -> Iterator[Lane]:
 
     if retro.phases:
         yield Lane("phase", "phase", bars(retro.phases))
-    for fault in retro.faults[:40]:
+    for fault in retro.faults[:MOST_FAULTS]:
         if fault.start is not None:
             yield Lane("fault", fault.label, tuple(_fault_bars(retro, fault)))
     steady = [t for t in retro.probes if t.purpose == "steady-state"]
@@ -241,7 +245,7 @@ def grouped(touched: Iterable[Touched]) -> Iterator[Group]:
         kind, _, name = t.object.partition(" ")
         place = name.rpartition("/")[0]
         groups.setdefault((kind, place, t.steps, t.changes, t.state, t.audited, t.message), []).append(t)
-    order = ("left", "kept", "unknown", "restored", "irreversible")
+    order = ("left", "accepted", "kept", "unknown", "restored", "irreversible")
     for same in sorted(groups.values(), key=lambda g: order.index(g[0].state) if g[0].state in order else 0):
         yield Group(same[0], tuple(t.object for t in same))
 

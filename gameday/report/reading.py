@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gameday import events as ev
+from gameday.inert import visible
 from gameday.report.curves import Gatherer
 
 E = TypeVar("E", bound=ev.Event)
@@ -24,7 +25,7 @@ class NoLog(Exception):
 
 @dataclass
 class Story:
-    """A log, sorted. `start` and `end` are the wall clock of its first and last event."""
+    """A log, sorted. `start` and `end` are the wall clock of the run's own first and last event."""
 
     start: float = 0.0
     end: float = 0.0
@@ -32,6 +33,7 @@ class Story:
     unreadable: int = 0
     by_kind: dict[type[ev.Event], list[ev.Event]] = field(default_factory=lambda: defaultdict(list))
     ordered: list[ev.Event] = field(default_factory=list)  # all but samples
+    restoration: ev.Restoration | None = None  # the last word of who put back what the run left
     curves: dict[int, Gatherer] = field(default_factory=lambda: defaultdict(Gatherer))
 
     def all(self, kind: type[E]) -> list[E]:
@@ -64,12 +66,29 @@ def tell(events: Iterable[ev.Event]) -> Story:
         if isinstance(event, ev.Samples):
             story.curves[event.query].add(event.series)
         else:
+            event = _seen_event(event)
             story.ordered.append(event)
             story.by_kind[type(event)].append(event)
-        if event.at:
+            story.restoration = event if isinstance(event, ev.Restoration) else story.restoration
+        if event.at and story.restoration is None:
             story.start = story.start or event.at
             story.end = max(story.end, event.at)
     return story
+
+
+def _seen_event(event: ev.Event) -> ev.Event:
+    """The event with every character made visible that could reorder or hide what a reader sees."""
+    values = {f.name: getattr(event, f.name) for f in fields(event)}
+    changed = {k: seen for k, v in values.items() if (seen := _seen(v)) != v}
+    return replace(event, **changed) if changed else event
+
+
+def _seen(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {_seen(k): _seen(v) for k, v in value.items()}
+    return [_seen(v) for v in value] if isinstance(value, list) else value
 
 
 class Log:

@@ -59,5 +59,9 @@ def png(retrospective: Retrospective) -> bytes:
 def _replace(path: Path, text: str) -> None:
     """A reader sees the old file or the new one, never half of it."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", errors="replace")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8", errors="replace")
+        part.replace(path)
+    except OSError:  # a full disk is not to be filled with halves
+        part.unlink(missing_ok=True)
+        raise

@@ -10,6 +10,8 @@ import re
 from typing import Any
 
 from gameday import events as ev
+from gameday.inert import visible
+from gameday.masking import clip
 from gameday.platform.slack import Message
 from gameday.report import wording
 from gameday.report.model import Hypothesis, Moment, Reading, Retrospective
@@ -23,6 +25,7 @@ _SIGNS = {
     "aborted": ":octagonal_sign:",
     "refused": ":no_entry:",
     "not-restored": ":rotating_light:",
+    "defect": ":beetle:",
     "interrupted": ":black_square_for_stop:",
 }
 Block = dict[str, Any]
@@ -30,7 +33,7 @@ Block = dict[str, Any]
 
 def escape(text: str, most: int = SECTION) -> str:
     """Text from elsewhere, without any mark-up of its own; never cut inside an entity."""
-    flat = text.replace("`", "ˋ").replace("*", "∗").replace("~", "∼")
+    flat = visible(text).replace("`", "ˋ").replace("*", "∗").replace("~", "∼")
     flat = re.sub(r"(?<!\w)_|_(?!\w)", "ˍ", flat)  # a word's own underscores do not format
     out: list[str] = []
     size = 0
@@ -57,7 +60,8 @@ def summary(retro: Retrospective, link: str = "") -> Message:
     figures = [
         f"*{name}*\n{escape(value, 200)} ({escape(note, 200)})" for name, value, note, _ in key_figures(retro)
     ]
-    blocks.append({"type": "section", "fields": [{"type": "mrkdwn", "text": f[:FIELD]} for f in figures]})
+    fields = [{"type": "mrkdwn", "text": clip(figure, FIELD)} for figure in figures]
+    blocks.append({"type": "section", "fields": fields})
     serious = [f for f in retro.findings if f.severity != "notice"]
     if serious:
         blocks.append(_section(_bounded([f"• {escape(f.title, 300)}" for f in serious], "Findings")))
@@ -118,9 +122,11 @@ def _table(rows: tuple[Hypothesis, ...]) -> str:
         "  ".join(c + " " * (w - _width(c)) for c, w in zip(row, widths, strict=True)).rstrip()
         for row in cells
     ]
+    notes = ["", *(_while_in(h) for h in shown)]
+    lines = [text for pair in zip(lines, notes, strict=True) for text in pair if text]
     lines.insert(1, "  ".join("─" * w for w in widths))
     more = f"\n… and {len(rows) - len(shown)} more" if len(rows) > len(shown) else ""
-    return f"```{chr(10).join(lines)}{more}```"[:SECTION]
+    return clip(f"```{chr(10).join(lines)}{more}```", SECTION)
 
 
 def _width(text: str) -> int:
@@ -128,11 +134,18 @@ def _width(text: str) -> int:
     return len(re.sub("&(?:amp|lt|gt);", "x", text))
 
 
+def _while_in(h: Hypothesis) -> str:
+    """The bound that counted while a fault was in, where it was another one."""
+    if h.during == "ignore":
+        return "  (not judged while a fault was in)"
+    return f"  (while a fault was in: {escape(h.during, 40)})" if h.during else ""
+
+
 def _row(h: Hypothesis) -> tuple[str, ...]:
     def told(reading: Reading | None) -> str:
         return wording.figure(reading.value, h.unit) if reading else "—"
 
-    verdict = "not judged" if h.holds is None else "held" if h.holds else "BROKE"
+    verdict = h.unjudged if h.holds is None else "held" if h.holds else "BROKE"
     return h.probe, h.expected, told(h.before), told(h.worst), told(h.after), verdict
 
 

@@ -44,7 +44,7 @@ def timeline(story: Story) -> tuple[Moment, ...]:
 
 
 def _likeness(m: Moment) -> tuple[str, str, str]:
-    """What makes two moments the same: what happened, and the sort of object, not which one."""
+    """The key by which two moments are the same: what happened, and the sort of object, not which one."""
     return m.kind, m.text, m.objects[0].split(" ")[0] if m.objects else m.detail
 
 
@@ -89,6 +89,7 @@ Told = tuple[str, str, str, str] | None  # kind, tone, text, detail
 def _fault(e: ev.Fault) -> Told:
     tone = {"in": "bad", "injecting": "bad", "failed": "warn", "out": "good"}.get(e.state, "plain")
     text = f"Fault {e.step} {e.name} {wording.FAULT_STATES.get(e.state, e.state)}"
+    text += f", ended by {e.by}" if e.by else ""
     detail = [wording.join(e.targets, 8)] if e.targets and e.state in ("injecting", "in") else []
     return (
         "fault",
@@ -138,13 +139,19 @@ def _condition(e: ev.ConditionChanged) -> Told:
     return "condition", tone, f"{e.condition} is {e.status}{why}", e.message
 
 
+TOLD = ("kept", "failed", "accepted")  # states of a change that the timeline shows
+
+
 def _change(e: ev.Change) -> Told:
-    return ("change", "warn", f"{e.object} {e.state}", e.message) if e.state in ("kept", "failed") else None
+    return ("change", "warn", f"{e.object} {e.state}", e.message) if e.state in TOLD else None
 
 
 def _gap(e: ev.Gap) -> Told:
-    return "gap", "warn", f"No samples for {wording.duration(e.end - e.start)}", e.reason
+    what = "Samples only in part" if e.partial else "No samples"
+    return "gap", "warn", f"{what} for {wording.duration(e.end - e.start)}", e.reason
 
+
+_DONE = {"begun": "plain", "restored": "good"}
 
 _TELLERS: list[tuple[type[ev.Event] | tuple[type[ev.Event], ...], Callable[..., Told]]] = [
     (ev.Fault, _fault),
@@ -155,6 +162,10 @@ _TELLERS: list[tuple[type[ev.Event] | tuple[type[ev.Event], ...], Callable[..., 
     (ev.Change, _change),
     (ev.Gap, _gap),
     (ev.Preflight, _preflight),
+    (
+        ev.Restoration,
+        lambda e: ("change", _DONE.get(e.state, "warn"), f"Restoration {e.state}, by {e.by}", e.message),
+    ),
     (ev.Phase, lambda e: ("phase", "plain", f"Phase {e.phase}", "") if e.phase != "done" else None),
     (ev.Note, lambda e: ("note", "plain", f"{e.author}: {e.text}", "")),
     (ev.Abort, lambda e: ("abort", "bad", f"Abort by {e.by}", e.reason)),

@@ -1,4 +1,4 @@
-"""What lasted, from the log: phases, faults, the states of probes, firing alerts."""
+"""States that lasted, from the log: phases, faults, the states of probes, firing alerts."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def _advance(window: FaultWindow, event: ev.Fault) -> FaultWindow:
         targets=tuple(event.targets) or window.targets,
         evidence=window.evidence + tuple(mask_text(str(e)) for e in event.evidence),
         message=mask_text(event.message) or window.message,
+        by=mask_text(event.by) or window.by,
         failed=window.failed or event.state == "failed",
         seqs=(*window.seqs, event.seq),
     )

@@ -7,63 +7,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from gameday import events as ev
+from gameday.experiment.figures import figure as figure
+from gameday.experiment.figures import scale_for as scale_for
+from gameday.experiment.figures import unit_of as unit_of
 
 VERDICTS = {
-    "passed": ("Passed", "the steady state held, and everything was put back"),
+    "passed": ("Passed", "the steady state held within its bounds"),
     "deviated": ("Deviated", "the steady state did not hold as stated"),
-    "aborted": ("Aborted", "the run was stopped, and everything was put back"),
-    "refused": ("Refused", "nothing was touched"),
+    "aborted": ("Aborted", "the run was stopped before its end"),
+    "refused": ("Refused", "the method was not begun"),
     "not-restored": ("Not restored", "something is not as it was before the run"),
+    "defect": ("Defect", "gameday itself failed"),
     "interrupted": ("Interrupted", "the run did not reach its end"),
 }
-
-UNITS = {"s": "s", "ms": "s", "us": "s", "ns": "s", "m": "s", "h": "s", "%": "ratio"}
-UNITS |= {"Ki": "bytes", "Mi": "bytes", "Gi": "bytes", "Ti": "bytes"}
-
-
-def unit_of(expected: str) -> str:
-    """The unit of a measurement, told by its expectation: `< 500ms` measures seconds. Empty when bare."""
-    words = expected.split(" of ")[0].replace("..", " ").split()
-    for word in words if "baseline" not in expected else ():
-        suffix = word.lstrip("<>=!+-0123456789.")
-        if suffix != word and suffix in UNITS:
-            return UNITS[suffix]
-    return ""
-
-
-def scale_for(unit: str, typical: float) -> tuple[float, str]:
-    """The factor and suffix that make `typical` (in base units) pleasant to read."""
-    size = abs(typical)
-    if unit == "ratio":
-        return 100.0, "%"
-    if unit == "s" and size < 1:
-        return (1e3, " ms") if size >= 1e-3 or size == 0 else (1e6, " µs")
-    if unit == "s":
-        return (1.0, " s") if size < 300 else (1 / 60, " min")
-    steps = ("Ki", "Mi", "Gi", "Ti") if unit == "bytes" else ("k", "M", "G", "T")
-    base = 1024.0 if unit == "bytes" else 1000.0
-    power = min(len(steps), int(math.log(size, base))) if size >= (10 * base if not unit else base) else 0
-    return base**-power, " " + steps[power - 1] if power else ""
-
-
-def figure(value: float | str | None, unit: str = "") -> str:
-    """A measurement for people: 0.412 with unit s is `412 ms`."""
-    if value is None:
-        return "—"
-    if isinstance(value, str | bool):
-        return str(value)
-    if not math.isfinite(value):
-        return "no number"
-    factor, suffix = scale_for(unit, value)
-    return _plain(value * factor) + suffix
-
-
-def _plain(value: float) -> str:
-    if value == 0 or 0.001 <= abs(value) < 1e5:
-        digits = 3 if abs(value) < 1000 else 0
-        text = f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
-        return text if "e" not in text else f"{value:.0f}"
-    return f"{value:.3g}"
 
 
 def percent(fraction: float | None) -> str:
@@ -133,7 +89,16 @@ FAULT_STATES = {
     "out": "out",
     "failed": "failed",
 }
-PROBE_STATES = {"holds": "holds", "broken": "broken", "no-data": "no data", "unreachable": "could not ask"}
+PROBE_STATES = {
+    "holds": "holds",
+    "broken": "broken",
+    "no-data": "no data",
+    "partial": "only in part",
+    "unreachable": "could not ask",
+    "no-baseline": "no baseline yet",
+}
+
+BLIND = ("no-data", "partial", "unreachable")  # the states of PROBE_STATES in which nothing is known
 
 
 ABORT_STATES = {**PROBE_STATES, "holds": "is met", "broken": "is not met any more"}

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gameday.events import Alert, Emit, Warn
-from gameday.platform.errors import PlatformError
+from gameday.platform.errors import PartialAnswer, PlatformError
 
 if TYPE_CHECKING:
     from gameday.platform.prometheus import ActiveAlert, Prometheus
@@ -21,13 +21,14 @@ _Key = tuple[tuple[str, str], ...]
 class AlertWatch:
     """Emits an Alert for each one that becomes pending, fires or is resolved; at first for all there are.
 
-    While Prometheus is away nothing changes: an alert that nobody can ask about is not resolved.
+    While Prometheus is away nothing changes: an alert that nobody can ask about is not resolved. An answer
+    with reservations tells of alerts that are active, of none that is over.
     """
 
     def __init__(self, prometheus: Prometheus, emit: Emit) -> None:
         self._prometheus, self._emit = prometheus, emit
         self._active: dict[_Key, ActiveAlert] = {}
-        self._warned = False
+        self._warned = self._away = False
 
     async def run(self) -> None:
         """Look for ever; cancel it to stop."""
@@ -39,8 +40,12 @@ class AlertWatch:
         """Look once."""
         try:
             found = await self._prometheus.alerts(timeout=TIMEOUT)
-        except PlatformError:
+        except PartialAnswer as part:  # what is missing may be active still
+            found = [*self._active.values(), *part.found]
+        except PlatformError as error:
+            self._lost(error)
             return
+        self._away = False
         now: dict[_Key, ActiveAlert] = {}
         for alert in found:
             key = tuple(sorted(alert.labels.items()))
@@ -56,6 +61,12 @@ class AlertWatch:
             alert = self._active[key]
             self._emit(Alert(alert=alert.name, state="resolved", labels=alert.labels))
         self._active = now
+
+    def _lost(self, error: PlatformError) -> None:
+        """Say so once; that the server of the charts is away the sampling says."""
+        if self._prometheus.rules_url and not self._away:
+            self._away = True
+            self._emit(Warn(source="alerts", message=str(error)))
 
     def _fewer(self, now: dict[_Key, ActiveAlert]) -> dict[_Key, ActiveAlert]:
         if not self._warned:

@@ -1,37 +1,56 @@
 """The engine: takes an approved plan through baseline, method, recovery and audit to a verdict.
 
-Beside the phases run the lease, the watch, the sampler and the observer, as tasks of their own. An
-abort, from wherever, cancels the method; its faults unwind through the ledger.
+Beside the phases run guards (watch, Lease, lever and others), whose death aborts the run, and tellers
+(sampler, observer). An abort, from wherever, cancels the method; its faults unwind through the ledger.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import socket
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gameday import __version__, events
+from gameday import __version__, defect, events
 from gameday.experiment.loader import Loaded
-from gameday.ledger.lease import Ears, Lost, RunLease
-from gameday.ledger.ledger import Ledger
-from gameday.ledger.store import ensure_namespace
-from gameday.platform.errors import PlatformError
+from gameday.extend import Step
+from gameday.ledger import locks
+from gameday.ledger.keeping import cluster_id, ensure_namespace
+from gameday.ledger.lease import RunLease
+from gameday.ledger.ledger import IDENTITY, WHOLE_RUN, Ledger
+from gameday.ledger.listening import Listener, Said
+from gameday.ledger.scope import named
+from gameday.platform import controls
+from gameday.platform.errors import Failure, PlatformError
+from gameday.platform.fence import Lost
+from gameday.platform.shield import to_the_end
 from gameday.platform.world import World
+from gameday.run import hooks as hooking
+from gameday.run.beside import Beside
+from gameday.run.endings import Endings
 from gameday.run.evidence import collect
 from gameday.run.expected import ExpectedAlerts
+from gameday.run.lapse import Heard
 from gameday.run.log import Log
-from gameday.run.method import FAILURES, Method, StepFailed
+from gameday.run.method import Method, StepFailed
+from gameday.run.native import Native
 from gameday.run.observe import observe
 from gameday.run.sampling import Query, Sampler
-from gameday.run.shield import to_the_end
 from gameday.run.verdict import Outcome
 from gameday.run.watch import Watch
-from gameday.safety.plan import Plan, fault_of
+from gameday.safety.gate import Gate
+from gameday.safety.identity import RunIdentity
+from gameday.safety.installed import fault_of
+from gameday.safety.lever import hear_lever
+from gameday.safety.plan import Plan
+from gameday.safety.scope import scope_of
+from gameday.safety.targets import locks_of
+from gameday.states import Phase
+from gameday.user import user_name
 
 T = TypeVar("T")
 LEAST_STEP, MOST_STEP = 1.0, 5.0  # seconds between samples: as the probes ask, within these
@@ -42,7 +61,7 @@ BASELINE_WITHIN = 15.0  # seconds in which the steady state must show itself bef
 
 @dataclass
 class Engine:
-    """One run. `execute` may be called once; `abort` and `interrupt` at any time from the same loop."""
+    """One run. `execute` may be called once, `abort` at any time from the same loop."""
 
     loaded: Loaded
     plan: Plan
@@ -50,47 +69,96 @@ class Engine:
     log: Log
     folder: Path
     outcome: Outcome = field(default_factory=Outcome)
+    identity: RunIdentity | None = None  # None: everything is done as whoever runs it
     _current: asyncio.Task[Any] | None = None  # what an abort cancels
     _alerts: ExpectedAlerts = field(init=False)
+    _gate: Gate = field(init=False)
+    _endings: Endings = field(init=False)
+    _native: Native | None = field(init=False)
+    _heard: Heard = field(default_factory=Heard)
 
     def __post_init__(self) -> None:
+        rules = self.loaded.experiment.spec.chaos_toolkit
+        controls.current.set(None)
+        self._native = Native(rules, self.outcome, lambda why: self.abort("control", why)) if rules else None
         self._alerts = ExpectedAlerts(self.loaded.experiment.spec.expect_alerts)
+        self._gate = Gate(self.loaded.experiment, self.plan, self.world)
+        self._endings = Endings(self.world.kube)
 
     def abort(self, by: str, reason: str) -> None:
         """Stop the method and put everything back. The first reason counts; a later signal only hurries."""
         first = not (self.outcome.aborted or self.outcome.interrupted)
+        if first and by in ("signal", "control"):
+            self.outcome.interrupted = reason
+        elif first:
+            self.outcome.aborted = reason
+        current = self._current
+        # Once: a second cancellation could cut off what the first is waiting for, a request under way.
+        if (first or by == "signal") and current is not None and not current.cancelling():
+            current.cancel()
         if first:
             self.log.emit(events.Abort(by=by, reason=reason))
-            if by == "signal":
-                self.outcome.interrupted = reason
-            else:
-                self.outcome.aborted = reason
-        if (first or by == "signal") and self._current is not None:
-            self._current.cancel()
 
     async def execute(self) -> events.Verdict:
         """Run to the verdict, which is also the log's last event; the cluster's failures end in it too."""
         self.log.emit(events.Planned(plan=self.plan.to_data()))
         self.log.listeners.append(self._alerts.hear)
-        ledger = Ledger.begin(self.world.kube, self.world.run, self.folder, self._about(), self.log.emit)
         lease = RunLease(self.world.kube, self.world.run)
         try:
-            await ensure_namespace(self.world.kube)
+            about, scope = await self._about(), scope_of(self.loaded.experiment, self.plan)
+            if self.identity is not None:
+                self._gate.identity = self.identity.refs
+                scope = replace(scope, objects=scope.objects | set(map(named, self.identity.refs)))
+            kube, run = self.world.kube, self.world.run
+            ledger = Ledger.begin(
+                kube,
+                run,
+                self.folder,
+                about,
+                self.log.emit,
+                admit=self._gate.check,
+                owner=lease,
+                scope=scope,
+            )
+            await ensure_namespace(kube)
             await lease.acquire()
-        except (PlatformError, Lost) as error:
-            self.outcome.refused = f"the run could not be registered in the cluster: {error}"
-            with contextlib.suppress(PlatformError):  # the lease may be there, and only its answer was lost
-                await lease.release()
+            await locks.acquire(kube, run, locks_of(self.plan))
+        except Failure as error:
+            self.outcome.refused = f"the run could not be registered: {error}"
+            for release in (partial(locks.release, self.world.kube, self.world.run), lease.release):
+                with contextlib.suppress(PlatformError):  # it may be there, and only its answer was lost
+                    await release()
             return self._end()
         try:
-            await self._beside(ledger, lease)
+            async with Beside(self.log.emit, lambda why: self.abort("engine", why)) as beside:
+                beside.guard("Lease keeper", lease.keep(lambda why: self.abort("engine", why)))
+                try:
+                    if await self._assumed(ledger, beside):
+                        await self._beside(ledger)
+                finally:
+                    await to_the_end(self._finish(ledger))
         finally:
-            await to_the_end(self._finish(ledger, lease))
+            await to_the_end(self._let_go(ledger, lease))
+            if self.identity is not None:
+                await self.identity.close()
+        await to_the_end(self._tell_hooks())
         return self._end()
+
+    async def _assumed(self, ledger: Ledger, beside: Beside) -> bool:
+        """Whether the run has its own identity now, where it is to have one."""
+        if self.identity is None:
+            return True
+        try:
+            await self.identity.assume(ledger, self.log.emit)
+        except Failure as error:
+            self.outcome.refused = f"the run's own identity can't be made: {error}"
+            return False
+        beside.guard("identity", self.identity.keep(self.log.emit))
+        return True
 
     # -- the phases ----------------------------------------------------------------------------
 
-    async def _beside(self, ledger: Ledger, lease: RunLease) -> None:
+    async def _beside(self, ledger: Ledger) -> None:
         """The phases, with everything that runs beside them."""
         spec = self.loaded.experiment.spec
         watch = Watch(
@@ -99,28 +167,24 @@ class Engine:
             self.world,
             self.log.emit,
             lambda text: self.abort("condition", text),
+            paced=self._native is not None,
         )
         sampler = self._sampler()
         victims = [v for s in self.plan.steps.values() for v in s.fault.victims]
-        background = {
-            "watch": watch.run(),
-            "lease": lease.keep(self._ears()),
-            "observer": observe(self.world, victims, self.log.emit),
-        }
-        if sampler is not None:
-            background["sampler"] = sampler.run()
-        tasks = [asyncio.create_task(self._keep_going(name, work)) for name, work in background.items()]
-        try:
+        async with Beside(self.log.emit, lambda why: self.abort("engine", why)) as beside:
+            beside.guard("watch", watch.run())
+            beside.guard("listener", Listener(self.world.kube, self.world.run, self._said()).run())
+            beside.guard("lever", hear_lever(self.world.kube, lambda why: self.abort("lever", why)))
+            beside.guard("time limit", self._until_too_long())
+            beside.teller("observer", observe(self.world, victims, self.log.emit, self._heard.of))
+            if sampler is not None:
+                beside.teller("sampler", sampler.run())
             await self._until_aborted(self._phases(ledger, watch))
             await self._recovery(ledger, watch)
             if sampler is not None:
-                await self._keep_going("sampler", _within(FLUSH_WITHIN, sampler.flush()))
+                await self._tell("sampler", _within(FLUSH_WITHIN, sampler.flush()))
             evidence = collect(self.world, victims, self.folder / "evidence", self.log.emit)
-            await self._keep_going("evidence", _within(EVIDENCE_WITHIN, evidence))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._tell("evidence", _within(EVIDENCE_WITHIN, evidence))
 
     async def _until_aborted(self, work: Coroutine[Any, Any, T]) -> T | None:
         """As `_cancellable`, but nothing is begun after an abort."""
@@ -135,28 +199,44 @@ class Engine:
         await asyncio.wait({task})
         if task.cancelled():
             return None
-        if error := task.exception():
-            self.abort("engine", f"internal error: {type(error).__name__}: {error}")
-            self._keep_trace(error)
-            return None
-        return task.result()
+        error = task.exception()
+        if error is not None and not isinstance(error, controls.Interrupted):  # which has been told already
+            self.outcome.defect = f"{defect.sentence(error)}; {defect.keep_trace(error, self.folder)}"
+            self.abort("engine", f"internal error: {self.outcome.defect}")
+        return None if error is not None else task.result()
 
     async def _phases(self, ledger: Ledger, watch: Watch) -> None:
+        hooks = self.loaded.experiment.spec.hooks
+        if no := await hooking.asked(hooks.before_run, "beforeRun", self._facts()):
+            self.outcome.refused = no[0]
+            return
         if problems := await self._inspect(ledger):
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             self.outcome.refused = f"{problems[0]}{more}"
             return
-        self._phase("baseline", watch)
-        complaints = await watch.baseline(BASELINE_WITHIN)
-        if complaints:
-            text = "; ".join(complaints)
-            self.outcome.refused = f"steady state does not hold before anything is touched: {text}"
+        within, native = max(BASELINE_WITHIN, watch.slowest), self._native
+        if native:
+            await native.begin(self.world.kube)
+        self._phase(Phase.BASELINE, watch)
+        if complaints := await (native.baseline(watch, within) if native else watch.baseline(within)):
+            self.outcome.refused = "; ".join(complaints)
             return
-        self._phase("method", watch)
+        self._phase(Phase.METHOD, watch)
         experiment, evidence = self.loaded.experiment, self.folder / "evidence"
-        method = Method(experiment, self.plan, self.world, ledger, watch, evidence)
+        method = Method(
+            experiment,
+            self.plan,
+            self.world,
+            ledger,
+            watch,
+            self._gate,
+            self._endings,
+            evidence,
+            self._heard,
+        )
         try:
-            await method.run()
+            async with native.method(watch, within) if native else contextlib.nullcontext():
+                await method.run()
         except StepFailed as failure:
             self.abort("engine", str(failure))
         finally:
@@ -165,21 +245,23 @@ class Engine:
                 for name, what in watch.broken.items()
             ]
             self.outcome.deviations += method.deviations
+            self.outcome.allowed += method.allowed
 
     async def _inspect(self, ledger: Ledger) -> list[str]:
-        """What speaks against faults that look for it on the spot (on the nodes, say), before any begins."""
+        """Reasons against faults that look for them on the spot (on the nodes, say), before any begins."""
         asked = {}
         for step in self.plan.steps.values():
-            if inspect := getattr(fault_of(step.kind), "inspect", None):
-                world = self.world.at(step.path, step.hold)
-                asked[step.path] = inspect(step.fault, world, ledger.step(step.path))
+            fault = fault_of(step.kind, step.fault.spec)
+            if fault.inspects():
+                here = Step(self.world.at(step.path, step.hold), ledger.step(step.path))
+                asked[step.path] = fault.inspect(step.fault, here)
         try:
             answers = await asyncio.gather(*asked.values(), return_exceptions=True)
         finally:
-            await to_the_end(ledger.undo())
+            await to_the_end(ledger.undo(but=IDENTITY))
         found = []
         for path, answer in zip(asked, answers, strict=True):
-            if isinstance(answer, BaseException) and not isinstance(answer, FAILURES):
+            if isinstance(answer, BaseException) and not isinstance(answer, Failure):
                 raise answer
             problems = [str(answer)] if isinstance(answer, BaseException) else answer
             found += [f"step {path}: {p}" for p in problems]
@@ -192,55 +274,105 @@ class Engine:
 
     async def _recovery(self, ledger: Ledger, watch: Watch) -> None:
         """Steady state must return within its objective; nobody who pressed Ctrl-C is made to wait for it."""
-        await ledger.undo()
+        await self._undo(ledger)
         if self.outcome.refused or self.outcome.interrupted:
             return
-        self._phase("recovery", watch)
+        self._phase(Phase.RECOVERY, watch)
+        if self._native:
+            if not self._native.looks_again:
+                return
+            self._native.look_for_ourselves(watch)
         within = self.loaded.experiment.spec.recovery.within
         complaints = await self._cancellable(watch.steady_again(within))
         if complaints:
             text = f"steady state did not return within {within:g} s: {'; '.join(complaints)}"
             self.outcome.deviations.insert(0, text)
+        self.outcome.unseen = watch.unseen
 
-    async def _finish(self, ledger: Ledger, lease: RunLease) -> None:
-        """Whatever happened: undo what is left, audit, and give the lease back."""
-        await ledger.undo()
-        self._phase("audit")
-        self.outcome.add_audit(await ledger.audit())
-        with contextlib.suppress(PlatformError):
-            await ledger.close(restored=not self.outcome.left)
-            await lease.release()
+    async def _finish(self, ledger: Ledger) -> None:
+        """Whatever happened: undo what is left, and audit; the Lease is renewed meanwhile."""
+        await self._undo(ledger)
+        if self._native is not None:
+            await self._native.end()
+        if self.identity is not None:
+            self.identity.drop()
+        self._phase(Phase.AUDIT)
+        audits = await ledger.restore()
+        self.outcome.add_audit(audits)
+        await self._tell("what was ended", self._see_ended(audits))
+
+    async def _see_ended(self, audits: list[events.Audited]) -> None:
+        """What is gone by now of all that the steps could end."""
+        self.outcome.ended = await self._endings.seen(audits)
+        for ended in self.outcome.ended:
+            self.log.emit(ended)
+
+    async def _undo(self, ledger: Ledger) -> None:
+        """Take everything back but the run's identity, and what a native experiment wants left."""
+        if self._native is None:
+            await ledger.undo(but=IDENTITY)
+            return
+        if why := self._native.spares():
+            await ledger.leave(WHOLE_RUN, why)
+        async with self._native.rollbacks(any(e.open and e.step == WHOLE_RUN for e in ledger.entries)):
+            await ledger.undo(but=IDENTITY)
+
+    async def _let_go(self, ledger: Ledger, lease: RunLease) -> None:
+        """Remove what the run kept in the cluster, the Lease last; where something is left, it stays."""
+        restored = not self.outcome.left
+        try:
+            await ledger.close(restored=restored)
+            if restored:
+                await locks.release(self.world.kube, self.world.run)
+            await lease.release(restored=restored)
+        except Lost:
+            pass  # whoever took the run over removes them
+        except PlatformError as error:
+            text = f"what the run kept in the cluster is there still: gameday recover removes it ({error})"
+            self.outcome.deviations.insert(0, text)
+            self.log.emit(events.Warn(source="ledger", message=text))
+
+    async def _tell_hooks(self) -> None:
+        """The hooks after the run: all is put back, and only the verdict waits."""
+        facts = self._facts() | {"verdict": self.outcome.verdict().verdict}
+        await hooking.told(self.loaded.experiment.spec.hooks.after_run, "afterRun", facts, self.log.emit)
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "run": self.world.run,
+            "experiment": self.loaded.experiment.metadata.name,
+            "plan": self.plan.digest,
+        }
 
     # -- the small print -----------------------------------------------------------------------
 
-    def _ears(self) -> Ears:
-        return Ears(
+    def _said(self) -> Said:
+        return Said(
             abort=lambda reason: self.abort("person", reason),
             note=lambda author, text: self.log.emit(events.Note(author=author, text=text)),
-            lost=lambda reason: self.abort("engine", reason),
         )
-
-    def _keep_trace(self, error: BaseException) -> None:
-        """The stack of a defect of ours, for its report; never on the screen."""
-        import traceback
-
-        (self.folder / "internal-error.txt").write_text("".join(traceback.format_exception(error)))
 
     def _end(self) -> events.Verdict:
         if not (self.outcome.refused or self.outcome.interrupted):
             self.outcome.deviations += self._alerts.missed()
         verdict = self.outcome.verdict()
-        self._phase("done")
+        self._phase(Phase.DONE)
         self.log.emit(verdict)
         return verdict
 
-    def _phase(self, phase: str, watch: Watch | None = None) -> None:
+    def _phase(self, phase: Phase, watch: Watch | None = None) -> None:
         self.log.emit(events.Phase(phase=phase))
         if watch is not None:
             watch.mark(during=False, phase=phase)
 
-    async def _keep_going(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """A helper beside the run that fails is reported; it never takes the run with it."""
+    async def _until_too_long(self) -> None:
+        """The end of a run that takes longer than it may, by the monotonic clock."""
+        limit = self.loaded.experiment.spec.max_duration
+        await asyncio.sleep(limit)
+        self.abort("engine", f"the run took longer than its maxDuration of {limit:g} s")
+
+    async def _tell(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """A teller may fail: that is reported, and never takes the run with it."""
         try:
             await work
         except Exception as error:
@@ -257,10 +389,11 @@ class Engine:
         step = min([MOST_STEP, *(max(p.interval, LEAST_STEP) for p in spec.steady_state)])
         return Sampler(self.world.prometheus, queries, self.log.emit, step=step)
 
-    def _about(self) -> dict[str, str]:
+    async def _about(self) -> dict[str, str]:
         return {
+            "cluster": await cluster_id(self.world.kube),
             "experiment": self.loaded.experiment.metadata.name,
-            "by": getpass.getuser(),
+            "by": user_name(),
             "host": socket.gethostname(),
             "version": __version__,
         }

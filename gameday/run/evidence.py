@@ -11,11 +11,12 @@ from typing import Any
 
 import yaml
 
+from gameday.aside import aside
 from gameday.events import Emit, Evidence, Warn
 from gameday.experiment.selector import Selector
-from gameday.faults.base import FaultPlan
+from gameday.extend import FaultPlan
 from gameday.faults.pods import pod_victim
-from gameday.masking import mask
+from gameday.masking import clip, mask, mask_beginning, mask_text
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, controller
@@ -69,7 +70,7 @@ async def collect(
         emit(_warn(f"not all of it could be had within {within:.0f} s"))
 
 
-async def keep_before(world: World, plan: FaultPlan, folder: Path, emit: Emit) -> None:
+async def keep_before(world: World, plan: FaultPlan[Any], folder: Path, emit: Emit) -> None:
     """As `collect`, of the pods that a fault is about to end: their logs go with them."""
     ending = [v for v in plan.victims if v.role == "workload" and v.pods]
     if plan.ends_pods:
@@ -87,7 +88,7 @@ async def keep_before(world: World, plan: FaultPlan, folder: Path, emit: Emit) -
 
 async def _pods_of(kube: Kube, node: str) -> list[Object]:
     """The pods that go with a node; those of its own (a DaemonSet's, static ones) stay or mean nothing."""
-    found = await kube.list(PODS, fields=f"spec.nodeName={node}")
+    found = await kube.list(PODS, fields={"spec.nodeName": node})
     return [p for p in found if (controller(p) or {}).get("kind") not in ("DaemonSet", "Node")]
 
 
@@ -96,12 +97,16 @@ async def _keep(kube: Kube, target: Victim, folder: Path, logs: _Logs, emit: Emi
         found = await _gather(kube, target, logs)
         parts = (target.ref.kind.lower(), target.ref.namespace, target.ref.name, when)
         name = re.sub(r"[^\w.-]", "_", "-".join(p for p in parts if p)) + ".yaml"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(_text(mask(found)), encoding="utf-8")
+        await aside(_write, folder / name, _text(mask(found)))
     except Exception as error:  # whatever it is, a run does not fail for its souvenirs
         emit(_warn(f"nothing is kept of {target}: {error or type(error).__name__}"))
     else:
         emit(Evidence(object=str(target), path=f"{folder.name}/{name}"))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 async def _gather(kube: Kube, target: Victim, logs: _Logs) -> dict[str, Any]:
@@ -119,7 +124,7 @@ async def _gather(kube: Kube, target: Victim, logs: _Logs) -> dict[str, Any]:
         "node": spec.get("nodeName"),
         "phase": status.get("phase"),
         "taints": spec.get("taints"),
-        "owners": [_owner(owner) for owner in await owners(kube, obj)],
+        "owners": [_owner(owner) for owner in await owners(kube, obj, [])],
         "conditions": status.get("conditions"),
         "containers": [_container(c) for c in status.get("containerStatuses") or ()],
         "events": events,
@@ -140,7 +145,7 @@ def _container(status: Object) -> dict[str, Any]:
 
 async def _events(kube: Kube, ref: Ref) -> list[dict[str, Any]]:
     """The newest events about an object, oldest first."""
-    about = f"involvedObject.kind={ref.kind},involvedObject.name={ref.name}"
+    about = {"involvedObject.kind": ref.kind, "involvedObject.name": ref.name}
     try:
         found = await kube.list(EVENTS, ref.namespace or "default", fields=about)
     except PlatformError as error:
@@ -200,15 +205,16 @@ class _Logs:
         except PlatformError as error:
             text = ""
             about["missing"] = str(error)
-        text = text.encode()[:limit].decode(errors="ignore")
-        self.room += limit - len(text.encode())
+        if len(raw := text.encode()) >= limit:
+            text = mask_beginning(raw[:limit].decode(errors="ignore"))
+        self.room += max(0, limit - len(raw))
         return about | ({"text": _readable(text)} if text else {})
 
 
 def _readable(text: str) -> str:
     """Lines that a person can read and YAML can show as they are: no colours, no endless lines."""
-    lines = _UNSHOWN.sub("", text.expandtabs(4)).splitlines()[-LINES:]
-    return "".join(f"{line[:LINE_LENGTH].rstrip()}\n" for line in lines)
+    lines = _UNSHOWN.sub("", mask_text(text).expandtabs(4)).splitlines()[-LINES:]
+    return "".join(f"{clip(line, LINE_LENGTH).rstrip()}\n" for line in lines)
 
 
 class _Dumper(yaml.CSafeDumper):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,12 +18,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gameday import events
+from gameday.inert import one_line
 
 PHASES = ("preflight", "baseline", "method", "recovery", "audit", "done")
 STATE_STYLE = {
     "holds": "green",
     "broken": "bold red",
     "no-data": "yellow",
+    "partial": "yellow",
     "unreachable": "magenta",
     "injecting": "yellow",
     "in": "bold red",
@@ -36,6 +38,7 @@ STATE_STYLE = {
 }
 VERDICT_STYLE = {"passed": "bold green", "deviated": "bold yellow", "refused": "bold yellow"}
 LAST_LINES = 8
+REPEATS = (10.0, 30.0, 60.0)  # seconds after which a progress that is still the same has its next line
 _COMMON_LABELS = frozenset({"alertname", "severity", "job", "instance", "alertstate"})
 
 
@@ -48,6 +51,7 @@ class LiveView:
     _probes: dict[str, events.Probed] = field(default_factory=dict)
     _faults: dict[str, events.Fault] = field(default_factory=dict)
     _progress: dict[str, events.Progress] = field(default_factory=dict)
+    _shown: dict[str, tuple[events.Progress, int]] = field(default_factory=dict)  # and its repetitions
     _alerts: dict[str, str] = field(default_factory=dict)
     _lines: list[Text] = field(default_factory=list)
     _phase: str = ""
@@ -77,10 +81,24 @@ class LiveView:
         line = describe(event, self.started)
         if line is None or (isinstance(event, events.Probed) and before and before.state == event.state):
             return
+        if isinstance(event, events.Progress) and not self._is_news(event):
+            return
         if self._live is None:
             self.console.print(line, soft_wrap=True)
         else:
             self._lines = [*self._lines[-LAST_LINES + 1 :], line]
+
+    def _is_news(self, event: events.Progress) -> bool:
+        """Whether its step was not there yet when a line was shown, or stands there for long."""
+        last, times = self._shown.get(event.step, (None, 0))
+        if last is None or replace(event, seq=last.seq, at=last.at) != last:
+            times = 0
+        elif event.at - last.at >= REPEATS[min(times, len(REPEATS) - 1)]:
+            times += 1
+        else:
+            return False
+        self._shown[event.step] = event, times
+        return True
 
     def _remember(self, event: events.Event) -> None:
         match event:
@@ -94,6 +112,7 @@ class LiveView:
             case events.Fault():
                 self._faults[event.step] = event
                 self._progress.pop(event.step, None)
+                self._shown.pop(event.step, None)
             case events.Progress():
                 self._progress[event.step] = event
             case events.Alert():
@@ -159,7 +178,7 @@ def describe(event: events.Event, started: float) -> Text | None:
         return None
     what, words, style = found
     return Text.assemble(
-        (f"{_clock(event.at - started):>7} ", "dim"), (f"{what:<10} ", "cyan"), (words, style)
+        (f"{_clock(event.at - started):>7} ", "dim"), (f"{what:<10} ", "cyan"), (one_line(words), style)
     )
 
 
@@ -176,7 +195,7 @@ def _words(event: events.Event) -> tuple[str, str, str] | None:
             )
         case events.Probed() if event.purpose == "abort":
             return None
-        case events.Probed() if event.state != "holds" and not event.ignored:
+        case events.Probed() if event.state not in ("holds", "no-baseline") and not event.ignored:
             value = f"{event.value:.4g}" if isinstance(event.value, float | int) else str(event.value or "")
             return (
                 "probe",
@@ -185,6 +204,7 @@ def _words(event: events.Event) -> tuple[str, str, str] | None:
             )
         case events.Fault():
             detail = event.message or "; ".join(event.evidence[:2])
+            detail = f"ended by {event.by}: {detail}" if event.by else detail
             return (
                 "fault",
                 f"{event.step} {event.name}: {event.state} {detail}",
@@ -207,7 +227,7 @@ def _words(event: events.Event) -> tuple[str, str, str] | None:
 
 
 def _about(alert: events.Alert) -> str:
-    """What tells an alert from others of its name."""
+    """The labels that set an alert apart from others of its name."""
     return " ".join(str(v) for k, v in sorted(alert.labels.items()) if k not in _COMMON_LABELS)
 
 

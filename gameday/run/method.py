@@ -8,29 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gameday import events
+from gameday import events, states
 from gameday.experiment.model import Experiment, Step
-from gameday.faults.base import Evidence, Fault, FaultError, FaultPlan, PlanError
-from gameday.ledger.ledger import Ledger
-from gameday.ledger.operations import Refused
-from gameday.platform.errors import PlatformError
+from gameday.extend import Evidence, Fault, FaultError, PlatformError
+from gameday.extend import Step as Here
+from gameday.ledger.ledger import Entry, Ledger
+from gameday.platform.errors import Failure, only
+from gameday.platform.shield import or_leave, to_the_end
+from gameday.run import hooks as hooking
+from gameday.run.endings import Endings
 from gameday.run.evidence import keep_before
-from gameday.run.shield import to_the_end
+from gameday.run.lapse import Heard, Lapse, Look
 from gameday.run.watch import Watch
-from gameday.safety.blast import gate
-from gameday.safety.plan import Plan, StepPlan, fault_of, name_of
+from gameday.safety.gate import Gate
+from gameday.safety.installed import fault_of
+from gameday.safety.plan import Plan, StepPlan, name_of, vanished
+from gameday.states import Fault as State
+from gameday.states import Presence
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
 
-OVER = "over"
-SETTLE_WITHIN = 120.0  # seconds a fault may take to be seen in, or out
-FAILURES = (PlanError, FaultError, Refused, PlatformError, OSError, ValueError)
+LOOK_WITHIN = 10.0  # seconds that a look has in any case, also where the time to be seen in or out is over
+
+
+def _in_vain(undone: Sequence[Entry], task: asyncio.Task[Any] | None) -> str:
+    """Why nobody need wait for a fault to be out: somebody wants it so, or it is not ours to end."""
+    if undone and all(e.state is states.Change.KEPT for e in undone):
+        return f"{undone[0].operation.ref} is somebody else's by now"
+    if task is not None and task.cancelling() and all(e.state is states.Change.IRREVERSIBLE for e in undone):
+        return "the run was stopped, and there is nothing to undo"
+    return ""
 
 
 class StepFailed(Exception):
@@ -51,14 +64,18 @@ class Method:
         world: World,
         ledger: Ledger,
         watch: Watch,
+        gate: Gate,
+        endings: Endings,
         evidence: Path,  # the folder for what is kept of pods before they go
+        heard: Heard,
     ) -> None:
         self._spec = experiment.spec
         self._plan, self._world, self._ledger, self._watch = plan, world, ledger, watch
-        self._emit = world.emit
-        self._evidence = evidence
-        self._in_force = 0
+        self._emit, self._gate, self._endings = world.emit, gate, endings
+        self._evidence, self._heard = evidence, heard
+        self._in_force: list[str] = []  # the steps' paths
         self.deviations: list[str] = []
+        self.allowed: list[str] = []  # ends of faults by others, of which the file says that they are well
 
     async def run(self) -> None:
         """All steps. Raises StepFailed."""
@@ -70,21 +87,21 @@ class Method:
             await self._step(step, path)
             between = self._spec.steady_between_steps if step.steady_between is None else step.steady_between
             last = not prefix and number == len(steps)
-            if between and not last and step.kind != "wait" and self._in_force == 0:
+            if between and not last and step.kind != "wait" and not self._in_force:
                 await self._recover(f"after step {path}")
 
     async def _step(self, step: Step, path: str) -> None:
         name = name_of(step, path)
         self._emit(events.StepStarted(step=path, name=name, kind=step.kind))
-        outcome, message = "aborted", ""
+        outcome, message = states.Step.ABORTED, ""
         try:
             await self._execute(step, path)
-            outcome = "done"
+            outcome = states.Step.DONE
         except StepSkipped as skipped:
-            outcome, message = "skipped", str(skipped)
+            outcome, message = states.Step.SKIPPED, str(skipped)
             self.deviations.append(f"step {path} ({name}) was skipped: {message}")
         except StepFailed as failure:
-            outcome, message = "failed", str(failure)
+            outcome, message = states.Step.FAILED, str(failure)
             raise
         finally:
             finished = events.StepFinished(
@@ -105,7 +122,7 @@ class Method:
             case "parallel":
                 await self._parallel(step.steps, path)
             case _:
-                await self._fault(step, self._plan.steps[path])
+                await self._hooked(step, self._plan.steps[path])
 
     async def _parallel(self, steps: Sequence[Step], path: str) -> None:
         """All at the same time; the first failure cancels, and so undoes, the others."""
@@ -113,40 +130,92 @@ class Method:
             async with asyncio.TaskGroup() as group:
                 for number, step in enumerate(steps, 1):
                     group.create_task(self._step(step, f"{path}.{number}"))
-        except ExceptionGroup as failures:
-            raise StepFailed("; ".join(str(e) for e in failures.exceptions)) from failures
+        except ExceptionGroup as group:
+            raise StepFailed("; ".join(map(str, only(StepFailed, group)))) from group
 
     # -- one fault -----------------------------------------------------------------------------
 
+    async def _hooked(self, step: Step, planned: StepPlan) -> None:
+        """One fault, between what is asked before and told after it; an abort tells nobody, and waits not."""
+        hooks = self._spec.hooks
+        facts = {"run": self._world.run, "step": planned.path, "name": planned.name, "fault": planned.kind}
+        if no := await hooking.asked(hooks.before_step, "beforeStep", facts):
+            raise StepFailed(f"step {planned.path} ({planned.name}): {no[0]}")
+        await self._fault(step, planned)
+        await hooking.told(hooks.after_step, "afterStep", facts, self._emit)
+
     async def _fault(self, step: Step, planned: StepPlan) -> None:
-        fault = fault_of(step.kind)
-        world = replace(self._world.at(planned.path, step.for_), admit=gate(self._plan, planned.path))
-        planned = await self._without_vanished(planned)
-        self._tell(planned, "injecting")
-        self._enter()
+        fault = fault_of(step.kind, step.spec)
+        planned, world = await self._admitted(await self._without_vanished(planned), step)
+        here = Here(world, self._ledger.step(planned.path))
+        self._tell(planned, State.INJECTING)
+        self._in_force.append(planned.path)
+        self._watch.mark(during=True)
+        lapse: Lapse | None = None
         try:
             await keep_before(world, planned.fault, self._evidence, self._emit)
             try:
-                await fault.inject(planned.fault, world, self._ledger.step(planned.path))
-                evidence = await self._settle(fault, planned, world, "in")
-            except FAILURES as error:
-                self._tell(planned, "failed", message=str(error))
+                await fault.inject(planned.fault, here)
+                evidence = await self._settle(fault, planned, here, Presence.IN)
+            except Failure as error:
+                self._tell(planned, State.FAILED, message=str(error))
                 raise StepFailed(f"step {planned.path} ({planned.name}): {error}") from error
-            self._tell(planned, "in", evidence)
+            self._tell(planned, State.IN, evidence)
             self._watch.mark(during=True)
-            await _hold(fault, planned.fault, world, step.for_ or 0)
+            if fault.instant or evidence.state is Presence.OVER:
+                await fault.hold(planned.fault, here, step.for_ or 0)
+            else:
+                lapse = await self._held(fault, planned, here)
         finally:
-            await to_the_end(self._undo(fault, planned, world))
+            self._endings.caused(planned.path, here.ledger.entries, by_hand=fault.ends_by_hand)
+            await to_the_end(self._undo(fault, planned, here, asyncio.current_task(), lapse))
+        if lapse is not None:
+            await self._after(lapse, step, planned)
+
+    async def _held(self, fault: Fault[Any], planned: StepPlan, here: Here) -> Lapse | None:
+        """Hold it and look at it. Who ends it meanwhile ends the hold too, unless the fault has its own."""
+        hold = asyncio.ensure_future(fault.hold(planned.fault, here, here.seconds or 0))
+        look = asyncio.ensure_future(Look(fault, planned, here).until_ended(self._heard))
+        try:
+            await asyncio.wait({hold, look}, return_when=asyncio.FIRST_COMPLETED)
+            lapse = look.result() if look.done() else None
+            if lapse is not None:
+                self._tell(planned, State.UNDOING, lapse=lapse)
+            if lapse is None or type(fault).hold is not Fault.hold:
+                await hold
+            return lapse
+        finally:
+            hold.cancel()
+            look.cancel()
+            await asyncio.gather(hold, look, return_exceptions=True)
+
+    async def _after(self, lapse: Lapse, step: Step, planned: StepPlan) -> None:
+        """What becomes of a step whose fault somebody else ended."""
+        text = f"step {planned.path} ({planned.name}) {lapse}"
+        if step.hold_when_ended:
+            self.allowed.append(text)
+            await asyncio.sleep(max(0.0, lapse.of - lapse.after))
+        elif not lapse.foreseen:
+            self.deviations.append(text)
+
+    async def _admitted(self, planned: StepPlan, step: Step) -> tuple[StepPlan, World]:
+        """The step as it is planned now, and the world as it sees it, once the gate lets it in."""
+        world = self._world.at(planned.path, step.for_)
+        try:
+            now, world = await self._gate.admit(planned, world, self._in_force)
+            await self._endings.expect(planned.path, self._gate.effects(planned.path))
+            return replace(planned, fault=now), world
+        except Failure as error:
+            self._tell(planned, State.FAILED, message=str(error))
+            raise StepFailed(f"step {planned.path} ({planned.name}): {error}") from error
 
     async def _without_vanished(self, planned: StepPlan) -> StepPlan:
-        """The plan without lasting targets that vanished since; pods are resolved by the fault itself."""
+        """The plan without lasting targets that vanished since."""
         victims = planned.fault.victims
-        lasting = [v for v in victims if v.role in ("node", "workload") and v.ref.uid]  # Slurm's have none
         try:
-            found = await asyncio.gather(*(self._world.kube.find(v.ref) for v in lasting))
+            gone = await vanished(planned.fault, self._world.kube)
         except PlatformError as error:
             raise StepFailed(f"step {planned.path} ({planned.name}): {error}") from error
-        gone = [v for v, obj in zip(lasting, found, strict=True) if obj is None]
         if not gone:
             return planned
         text = f"{', '.join(str(v) for v in gone)} vanished since the plan"
@@ -156,49 +225,67 @@ class Method:
         left = tuple(v for v in victims if v not in gone)
         return replace(planned, fault=replace(planned.fault, victims=left))
 
-    async def _undo(self, fault: Fault, planned: StepPlan, world: World) -> None:
-        """Take back what is in force, and see that it is out. Never raises."""
-        self._tell(planned, "undoing")
-        await self._ledger.undo(planned.path)
-        if fault.instant:
-            evidence = Evidence("out", ("nothing to undo",))
+    async def _undo(
+        self,
+        fault: Fault[Any],
+        planned: StepPlan,
+        here: Here,
+        task: asyncio.Task[Any] | None,
+        lapse: Lapse | None,
+    ) -> None:
+        """Take back what is in force, and see that it is out. Raises nothing but a defect of ours."""
+        if lapse is None:  # else that was said when it was seen
+            self._tell(planned, State.UNDOING)
+        undone = await self._ledger.undo(planned.path, stopping=task is not None and task.cancelling() > 0)
+        evidence = Evidence(Presence.OUT, ("nothing to undo",))
+        try:
+            if not fault.instant:
+                evidence = await self._settle(
+                    fault, planned, here, Presence.OUT, lambda: _in_vain(undone, task)
+                )
+        except Failure as error:
+            self.deviations.append(f"step {planned.path} ({planned.name}) did not leave: {error}")
+            self._tell(planned, State.FAILED, message=str(error))
         else:
-            try:
-                evidence = await self._settle(fault, planned, world, "out")
-            except FAILURES as error:
-                self.deviations.append(f"step {planned.path} ({planned.name}) did not leave: {error}")
-                self._tell(planned, "failed", message=str(error))
-                evidence = None
-        self._leave()
-        if evidence is not None:
-            self._tell(planned, "out", evidence)
+            self._tell(planned, State.OUT, evidence, lapse=lapse)
+        finally:
+            self._in_force.remove(planned.path)
+            self._watch.mark(during=bool(self._in_force))
 
-    async def _settle(self, fault: Fault, planned: StepPlan, world: World, wanted: str) -> Evidence:
-        """Read back until the fault is in, or out. Raises FaultError with what was seen instead."""
-        within = float(getattr(planned.fault.spec, "settle_within", SETTLE_WITHIN))
+    async def _settle(
+        self,
+        fault: Fault[Any],
+        planned: StepPlan,
+        here: Here,
+        wanted: Presence,
+        in_vain: Callable[[], str] = lambda: "",
+    ) -> Evidence:
+        """Read back until the fault is in, or out. Raises FaultError with what was seen instead.
+
+        `in_vain` says why to wait no longer, or "".
+        """
+        within = fault.settle_within(planned.fault.spec)
         deadline = time.monotonic() + within
         delay = 0.05
-        evidence = Evidence("partial")
+        evidence = Evidence(Presence.PARTIAL)
         while True:
             try:
-                evidence = await fault.settled(planned.fault, world)
+                async with asyncio.timeout(max(LOOK_WITHIN, deadline - time.monotonic())):
+                    evidence = await or_leave(fault.settled(planned.fault, here.injected, here.world))
+                here.record(**evidence.noted)
+            except TimeoutError:
+                evidence = Evidence(Presence.PARTIAL, ("the look was not answered",))
             except PlatformError as error:
-                evidence = Evidence("partial", (str(error),))
-            if evidence.state in (wanted, OVER):
+                evidence = Evidence(Presence.PARTIAL, (str(error),))
+            if evidence.state in (wanted, Presence.OVER):
                 return evidence
+            seen = "; ".join(evidence.facts) or "nothing"
+            if why := in_vain():
+                raise FaultError(f"not seen {wanted}: {seen}; not waited for, since {why}")
             if time.monotonic() > deadline:
-                seen = "; ".join(evidence.facts) or "nothing"
                 raise FaultError(f"not seen {wanted} within {within:g} s: {seen}")
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, 1.0)
-
-    def _enter(self) -> None:
-        self._in_force += 1
-        self._watch.mark(during=True)
-
-    def _leave(self) -> None:
-        self._in_force -= 1
-        self._watch.mark(during=self._in_force > 0)
 
     async def _recover(self, when: str) -> None:
         """Steady state must return between steps, so that effects can be told apart."""
@@ -210,7 +297,12 @@ class Method:
             )
 
     def _tell(
-        self, planned: StepPlan, state: str, evidence: Evidence | None = None, message: str = ""
+        self,
+        planned: StepPlan,
+        state: State,
+        evidence: Evidence | None = None,
+        message: str = "",
+        lapse: Lapse | None = None,
     ) -> None:
         self._emit(
             events.Fault(
@@ -220,12 +312,7 @@ class Method:
                 state=state,
                 targets=[str(v) for v in planned.fault.victims],
                 evidence=list(evidence.facts) if evidence else [],
-                message=message,
+                message=lapse.how if lapse else message,
+                by=lapse.by if lapse else "",
             )
         )
-
-
-async def _hold(fault: Fault, plan: FaultPlan, world: World, seconds: float) -> None:
-    """Keep a fault in force; one that has something to do meanwhile does it, and may end it sooner."""
-    hold = getattr(fault, "hold", None)
-    await (hold(plan, world, seconds) if hold is not None else asyncio.sleep(seconds))

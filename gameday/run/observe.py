@@ -6,18 +6,21 @@ Kubernetes' own events and changed status conditions, next to what we did and to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
 
 from gameday.events import ConditionChanged, Emit, ObjectEvent, Warn
 from gameday.experiment.selector import Selector
+from gameday.experiment.text import shorten
+from gameday.masking import clip
 from gameday.platform.errors import ApiError, PlatformError, Unreachable
 from gameday.platform.following import follow
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, Resource
 from gameday.platform.owners import owners
+from gameday.platform.permission import Permission
 from gameday.platform.resources import EVENTS, NODES, PODS
 from gameday.platform.world import Victim, World
 from gameday.run.digest import Digest
@@ -40,8 +43,10 @@ _TAINT = "Taint "
 Name = tuple[str, str, str]  # kind, namespace, name
 
 
-async def observe(world: World, victims: Iterable[Victim], emit: Emit) -> None:
-    """Tell what changes from now on, until cancelled.
+async def observe(
+    world: World, victims: Iterable[Victim], emit: Emit, heard: Callable[[Object], None] = lambda obj: None
+) -> None:
+    """Tell what changes from now on, until cancelled; `heard` gets each object that a watch brings.
 
     In scope are the target's namespaces and nodes, and the victims with their owners and nodes. What
     may not be watched is said once; the rest goes on.
@@ -52,13 +57,25 @@ async def observe(world: World, victims: Iterable[Victim], emit: Emit) -> None:
         group.create_task(digest.run())
         for resource, namespace in _watches(scope, kinds):
             changes = _Events(scope) if resource is EVENTS else _Conditions(scope)
-            group.create_task(_follow(world.kube, resource, namespace, changes, digest, emit))
+            group.create_task(_follow(world.kube, resource, namespace, changes, digest, emit, heard))
         group.create_task(follow_opinions(world, scope.nodes, emit))
+
+
+async def reads(world: World, victims: Iterable[Victim]) -> set[Permission]:
+    """The permissions that observing, and keeping the logs of pods, needs."""
+    scope, kinds = await _scope(world, list(victims))
+    found = {
+        Permission(namespace or "", resource.group, resource.plural, "", "", verb)
+        for resource, namespace in _watches(scope, kinds)
+        for verb in ("list", "watch")
+    }
+    namespaces = {p.namespace for p in found if p.resource == "pods"}
+    return found | {Permission(n, "", "pods", part, "", "get") for n in namespaces for part in ("", "log")}
 
 
 @dataclass(frozen=True)
 class _Scope:
-    """What is told of."""
+    """An object whose changes are logged."""
 
     namespaces: frozenset[str]
     named: frozenset[Name]
@@ -85,7 +102,7 @@ async def _scope(world: World, victims: list[Victim]) -> tuple[_Scope, set[Resou
     for victim in [v for v in victims if v.role != "node"][:MOST_ASKED]:
         try:
             found = await world.kube.find(victim.ref)
-            refs += [Ref.of(owner) for owner in (await owners(world.kube, found) if found else [])]
+            refs += [Ref.of(owner) for owner in (await owners(world.kube, found, []) if found else [])]
         except Unreachable:
             break  # the kinds that everybody knows are watched anyway
         except PlatformError:
@@ -122,7 +139,13 @@ def _watches(scope: _Scope, kinds: set[Resource]) -> Iterator[tuple[Resource, st
 
 
 async def _follow(
-    kube: Kube, resource: Resource, namespace: str | None, changes: Any, digest: Digest, emit: Emit
+    kube: Kube,
+    resource: Resource,
+    namespace: str | None,
+    changes: Any,
+    digest: Digest,
+    emit: Emit,
+    heard: Callable[[Object], None],
 ) -> None:
     """Tell the changes of one kind in one namespace."""
     begun = False  # the first list is how things were
@@ -132,6 +155,7 @@ async def _follow(
                 begun = True
                 continue
             obj.setdefault("kind", resource.kind)
+            heard(obj)
             for told in changes.of(kind, obj, begun):
                 digest.tell(told)
     except ApiError as error:
@@ -162,7 +186,7 @@ class _Conditions:
                     condition=condition,
                     status=status,
                     reason=reason,
-                    message=message[:LONGEST],
+                    message=clip(message, LONGEST),
                     node=node,
                 )
             known[condition] = status
@@ -229,7 +253,7 @@ class _Events:
             yield ObjectEvent(
                 object=_name(about.get("kind", ""), about),
                 reason=event.get("reason") or "",
-                message=" ".join((event.get("message") or "").split())[:LONGEST],
+                message=shorten(event.get("message") or "", LONGEST),
                 level=event.get("type") or "Normal",
                 count=new,
             )

@@ -1,4 +1,4 @@
-"""What others than Kubernetes say of the nodes that a run touches: GPUd of their GPUs, and Slurm.
+"""Opinions of others than Kubernetes on the nodes that a run touches: GPUd of their GPUs, and Slurm.
 
 Told as conditions of the node, once at the start, so that the log says who was asked, and then each change.
 """

@@ -1,20 +1,48 @@
-"""From a measurement to a reading: does it hold, against which bound, and by how much."""
+"""From a measurement to a reading: does the bound hold, and by how much? What can't be seen never holds.
+
+Each series is judged for itself, to `holds`, `broken` or `no-data`; together they are three-valued: with
+`match: all` one broken series decides, then one without data; with `match: any` one that holds, then one
+without data.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
-from gameday.experiment.model import Check, Expectation
-from gameday.probes.base import Measurement, Value
+from gameday.experiment.figures import figure, unit_of
+from gameday.experiment.model import AbortIf, Check, Expectation
+from gameday.experiment.text import shorten
+from gameday.extend import Measurement, Value
 
-HOLDS, BROKEN, NO_DATA, UNREACHABLE = "holds", "broken", "no-data", "unreachable"
+
+class State(StrEnum):
+    """A reading's word on its check."""
+
+    HOLDS = "holds"
+    BROKEN = "broken"
+    NO_DATA = "no-data"  # nothing, NaN, or infinite or 0 where that would look well
+    PARTIAL = "partial"  # an answer with reservations: what is missing may be what is broken
+    UNREACHABLE = "unreachable"  # could not be asked
+    NO_BASELINE = "no-baseline"  # measured, but the baseline that it is to be compared with is not known yet
+
+    @property
+    def seen(self) -> bool:
+        """Whether something was measured, good or bad."""
+        return self not in (State.NO_DATA, State.PARTIAL, State.UNREACHABLE)
+
+
+LONGEST = 500  # characters of what others wrote: a label or a field may be of any length
+HOLDS, BROKEN, NO_DATA, PARTIAL, UNREACHABLE, NO_BASELINE = State
+_WORST_FIRST = {BROKEN: 0, NO_DATA: 1, HOLDS: 2}
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a check said at one moment. `at` is monotonic seconds, when the question was asked."""
+    """The state of a check at one moment. `at` is monotonic seconds, when the question was asked."""
 
-    state: str
+    state: State
     at: float
     took: float = 0.0
     value: Value | None = None
@@ -24,42 +52,126 @@ class Reading:
     high: float | None = None
     expected: str = ""
     during: bool = False
-    ignored: bool = False
+    ignored: bool = False  # not held against the platform; never a proof of health either
     message: str = ""
+    final: bool = False  # the system said no, and will say so again
 
     @property
-    def fine(self) -> bool:
-        """Whether it stands in nobody's way."""
-        return self.ignored or self.state == HOLDS
+    def number(self) -> float | None:
+        """The value, where it is a finite number."""
+        return number(self.value)
 
 
 def judge(
     check: Check, bound: Expectation, measured: Measurement, baseline: float | None, at: float, took: float
 ) -> Reading:
-    """The reading of a measurement: the worst series counts, or the best with `match: any`."""
+    """The reading of a measurement, with the series that decides it."""
     low, high = bound.limits(baseline)
-    common = {"at": at, "took": took, "low": low, "high": high, "expected": bound.text}
+    blank = Reading(NO_DATA, at, took, low=low, high=high, expected=bound.text, message=measured.message)
     if not measured.series:
-        return Reading(NO_DATA, message=measured.message or "no data", **common)  # type: ignore[arg-type]
-    if bound.relative and baseline is None:
-        name, value = measured.series[0]
-        return Reading(HOLDS, value=value, series=name, message="no baseline yet", **common)  # type: ignore[arg-type]
-    judged = [
-        (bound.judge(value, baseline), _margin(bound, value, baseline), name, value)
-        for name, value in measured.series
-    ]
-    ranked = sorted(judged, key=lambda j: (j[0], j[1] if j[1] is not None else 0.0))
-    holds, margin, name, value = ranked[-1] if check.match == "any" else ranked[0]
-    return Reading(
-        HOLDS if holds else BROKEN,
-        value=value,
-        series=name,
-        margin=margin,
-        message=measured.message,
-        **common,  # type: ignore[arg-type]
+        return replace(blank, message=measured.message)
+    if baseline is None and (share := _share_of_nothing(check, measured)):
+        text = f"0 can't be a baseline: nothing would ever be on the wrong side of “{share}”"
+        return replace(blank, value=0.0, series=measured.series[0][0], message=text)
+    if bound.relative and (baseline is None or len(measured.series) > 1):
+        return _unjudged(blank, measured)
+    judged = [_Judged.of(check, bound, name, value, baseline) for name, value in measured.series]
+    told = (max if check.match == "any" else min)(judged, key=_Judged.rank)
+    return replace(
+        blank,
+        state=told.state,
+        value=shorten(told.value, LONGEST) if isinstance(told.value, str) else told.value,
+        series=shorten(told.name, LONGEST),
+        margin=told.margin,
+        message=shorten(measured.message, LONGEST) or _why_nothing(told),
     )
 
 
-def _margin(bound: Expectation, value: Value, baseline: float | None) -> float | None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return bound.margin(float(value), baseline) if number else None
+def number(value: Value | None) -> float | None:
+    """A value as a finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def value_text(value: Value | None, expected: str = "") -> str:
+    """A value in the unit of what is expected of it, close enough to see on which side of a bound it is."""
+    if not isinstance(value, float):
+        return str(value)
+    if math.isfinite(value):
+        return figure(value, unit_of(expected), digits=4)
+    return "NaN" if math.isnan(value) else f"{value:+}".title()  # as Prometheus writes them
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One series, judged."""
+
+    name: str
+    value: Value
+    state: State
+    margin: float | None
+
+    @classmethod
+    def of(cls, check: Check, bound: Expectation, name: str, value: Value, baseline: float | None) -> _Judged:
+        state = HOLDS if bound.judge(value, baseline) else BROKEN
+        if value == "" and bound.word != "":  # nothing is there: `!= Failed` would hold of that
+            state = NO_DATA
+        if isinstance(value, float) and not math.isfinite(value):
+            # An infinite value is a division by zero as often as a measurement: alarm, but never comfort.
+            comfort = BROKEN if isinstance(check, AbortIf) else HOLDS
+            state = NO_DATA if math.isnan(value) or state == comfort else state
+        finite = number(value)
+        return cls(name, value, state, None if finite is None else bound.margin(finite, baseline))
+
+    def rank(self) -> tuple[int, float]:
+        return _WORST_FIRST[self.state], self.margin if self.margin is not None else 0.0
+
+
+def _unjudged(blank: Reading, measured: Measurement) -> Reading:
+    """What can't be compared with a baseline: since there is none yet, or since it would need to be many."""
+    name, value = measured.series[0]
+    count = len(measured.series)
+    if count > 1:
+        text = f"{count} series, but a bound that is a share of the baseline needs one: aggregate them"
+        return replace(blank, message=text)
+    if number(value) is None:
+        text = f"{value_text(value)} can't be a baseline: expected a finite number"
+        return replace(blank, value=value, series=name, message=text)
+    return replace(blank, state=NO_BASELINE, value=value, series=name)
+
+
+def _share_of_nothing(check: Check, measured: Measurement) -> str:
+    """A bound of the check that only a fall would show in, where the baseline would be 0: it is no bound.
+
+    What watches over a rise (errors: `<= 120% of baseline`) says of 0 that none at all are allowed.
+    """
+    if len(measured.series) != 1 or number(measured.series[0][1]) != 0:
+        return ""
+    falls = ("<", "<=") if isinstance(check, AbortIf) else (">", ">=")
+    bounds = (check.is_, getattr(check, "during", None))
+    return next((str(b) for b in bounds if isinstance(b, Expectation) and b.relative and b.op in falls), "")
+
+
+def _why_nothing(judged: _Judged) -> str:
+    if judged.state != NO_DATA:
+        return ""
+    if judged.value != judged.value:
+        return "the value is NaN: 0/0, as of a share of no traffic"
+    return f"the value is {value_text(judged.value) or 'empty'}"
+
+
+def explain(reading: Reading) -> str:
+    """A reading in words."""
+    where = f" for {reading.series}" if reading.series else ""
+    match reading.state:
+        case State.NO_DATA:
+            return f"no data{where}" + (f" ({reading.message})" if reading.message else "")
+        case State.PARTIAL:
+            return f"known only in part ({reading.message})"
+        case State.UNREACHABLE:
+            return f"could not be asked ({reading.message})"
+        case State.NO_BASELINE:
+            return f"{value_text(reading.value, reading.expected)}{where}, and there is no baseline yet"
+    verb = "is" if reading.state == HOLDS else "is not"
+    return f"{value_text(reading.value, reading.expected)}{where} {verb} {reading.expected}"

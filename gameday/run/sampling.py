@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gameday.events import Emit, Gap, QueryDeclared, Samples, Warn
 from gameday.experiment.text import shorten
-from gameday.platform.errors import PlatformError, Unreachable
+from gameday.platform.errors import PartialAnswer, PlatformError, Unreachable
 from gameday.platform.prometheus import PrometheusError
 from gameday.run.alert_watch import AlertWatch
 
@@ -52,6 +52,7 @@ class _Curve:
     last: int  # in steps since the epoch, so that there is no rounding
     gap_from: int | None = None
     gap_reason: str = ""
+    gap_partial: bool = False  # points are there, of an answer with reservations
     warned: bool = False
     unanswered: bool = False  # the last time it was asked
 
@@ -107,7 +108,7 @@ class Sampler:
             self._close(self._steps(until))
 
     def _close(self, end: int) -> None:
-        """What could not be had up to that moment is a gap now."""
+        """Samples that could not be had up to that moment are a gap now."""
         for curve in self._curves:
             if curve.last < end:
                 self._mark(curve, curve.last + 1, self._away or "the run ended first")
@@ -161,6 +162,10 @@ class Sampler:
             first, last = curve.last + 1, min(end, curve.last + CHUNK)
             try:
                 found = await self._ask(curve.query.expression, first, last)
+            except PartialAnswer as part:
+                curve.unanswered = False
+                self._refused(curve, str(part))
+                self._keep(curve, first, last, part.found, f"only in part: {part.why}")
             except PlatformError as error:
                 if isinstance(error, Unreachable) and not await self._too_heavy(curve):
                     self._lost(str(error))
@@ -184,14 +189,19 @@ class Sampler:
             expression, first * step, last * step, step, limit=MOST_SERIES + 1
         )
 
-    def _keep(self, curve: _Curve, first: int, last: int, found: Sequence[Series]) -> None:
+    def _keep(self, curve: _Curve, first: int, last: int, found: Sequence[Series], partial: str = "") -> None:
+        """Write what was found; `partial` says why there may be more."""
         if len(found) > MOST_SERIES:
             found = sorted(found, key=lambda s: sorted(s.labels.items()))[:MOST_SERIES]
             self._refused(curve, f"more than {MOST_SERIES} series: the first {MOST_SERIES} are kept")
         series = [kept for one in found if (kept := self._compact(one))["points"]]
         if series:
             self._emit(Samples(query=curve.number, series=series))
-        self._tell_missing(curve, first, last, series)
+        if partial:
+            for moment in range(first, last + 1):
+                self._mark(curve, moment, partial, partial=True)
+        else:
+            self._tell_missing(curve, first, last, series)
 
     def _compact(self, series: Series) -> dict[str, Any]:
         points = series.points
@@ -212,14 +222,22 @@ class Sampler:
             else:
                 self._mark(curve, moment, "" if moment in there else reason)
 
-    def _mark(self, curve: _Curve, moment: int, reason: str) -> None:
+    def _mark(self, curve: _Curve, moment: int, reason: str, *, partial: bool = False) -> None:
         """From this moment on values are missing for that reason, or, without one, are there."""
         if curve.gap_from is not None and curve.gap_reason != reason:
             start, end = curve.gap_from * self._step, moment * self._step
-            self._emit(Gap(query=curve.number, start=start, end=end, reason=curve.gap_reason))
+            self._emit(
+                Gap(
+                    query=curve.number,
+                    start=start,
+                    end=end,
+                    reason=curve.gap_reason,
+                    partial=curve.gap_partial,
+                )
+            )
             curve.gap_from = None
         if reason and curve.gap_from is None:
-            curve.gap_from, curve.gap_reason = moment, reason
+            curve.gap_from, curve.gap_reason, curve.gap_partial = moment, reason, partial
 
     def _refused(self, curve: _Curve, why: str) -> None:
         if not curve.warned:
@@ -243,7 +261,7 @@ class Sampler:
             for start in range(first - before, last + 1, CHUNK):
                 for series in await self._ask(COVERAGE, start, min(last, start + CHUNK - 1)):
                     ages |= {round(at / self._step): at - value for at, value in series.points}
-        except PrometheusError:
+        except (PrometheusError, PartialAnswer):
             return  # what can't tell is believed
         if self._usual is None and ages:
             self._usual = max((age for moment, age in ages.items() if moment < first), default=self._step)

@@ -1,50 +1,34 @@
 """The watch beside the method: every probe and abort condition at its own interval, each for itself.
 
 A slow or dead system never delays another check, an abort or an undo: each check is a task with a
-time-out of its own, and nobody waits for it but who wants its reading.
+time-out of its own, and nobody waits for it but who wants its reading. Whatever happens to a probe, of
+whatever type, is that probe's reading; only a defect of the watch itself can end the watch, and the run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gameday.events import Emit, Probed
-from gameday.experiment import registry
-from gameday.experiment.model import AbortIf, Check, Expectation, Probe
-from gameday.platform.errors import PlatformError
-from gameday.run.reading import BROKEN, HOLDS, NO_DATA, UNREACHABLE, Reading, judge
+from gameday.experiment.model import AbortIf, Probe
+from gameday.run.asking import ask, told_to_end
+from gameday.run.first_look import unready
+from gameday.run.reading import Reading, explain
+from gameday.run.standing import BASELINE_READINGS, Standing
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
 
-HEARTBEAT = 30.0  # seconds after which an unchanged reading is written again
-BASELINE_READINGS = 3
-STEADY_READINGS = 2  # in a row: one alone may be older than what it should show
-
-
-@dataclass
-class _State:
-    """What is known of one check."""
-
-    check: Check
-    purpose: str
-    reading: Reading | None = None
-    streak: int = 0  # readings in a row that are fine and were asked after the last mark
-    held_since: float | None = None  # abort conditions: since when without a break
-    broken_since: float | None = None  # probes, while a fault is in: since when without a break
-    baseline_values: list[float] = field(default_factory=list)
-    baseline: float | None = None
-    written: float = 0.0
-    worst: float | None = None  # the smallest margin since the last mark
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+HURRY = 1.0  # seconds between readings, at most, where a baseline or a recovery waits for them
+VIGIL = 0.5  # seconds between two looks for abort conditions of which nothing is heard at all
 
 
 class Watch:
-    """All checks of a run. `on_abort` is called, once, when an abort condition has held long enough."""
+    """All checks of a run. `on_abort` hears of an abort condition that held, or was blind, for too long."""
 
     def __init__(
         self,
@@ -53,157 +37,181 @@ class Watch:
         world: World,
         emit: Emit,
         on_abort: Callable[[str], None],
+        *,
+        paced: bool = False,  # a strategy alone says when the steady state is asked, at its own frequency
     ) -> None:
+        self._paced = paced
         self._world, self._emit, self._on_abort = world, emit, on_abort
-        self.steady = [_State(p, "steady-state") for p in steady]
-        self._aborts = [_State(a, "abort") for a in aborts]
-        self._during = False
-        self._mark = 0.0
+        self.steady = [Standing(p) for p in steady]
+        self._aborts = [Standing(a) for a in aborts]
+        self._wake = {standing: asyncio.Event() for standing in self._all}
+        self._during = self._faulted = False  # a fault is in; one was
+        self._armed = False  # once the baseline is known, abort conditions count
+        self._over = False
         self._changed = asyncio.Condition()
         self.phase = "baseline"
+        self._asks = not paced  # whether the steady state is looked at
         self.broken: dict[str, str] = {}  # probes that did not hold while a fault was in force
+
+    @property
+    def _all(self) -> list[Standing]:
+        return [*self.steady, *self._aborts]
+
+    @property
+    def unseen(self) -> list[str]:
+        """Probes that counted while a fault was in, and were never measured then."""
+        if self._paced or not self._faulted:
+            return []
+        return [s.check.name for s in self.steady if s.bound(during=True)[1] and not s.measured]
+
+    @property
+    def slowest(self) -> float:
+        """Seconds that a baseline may take where every answer comes just in time."""
+        return float(BASELINE_READINGS * max(standing.check.timeout for standing in self._all))
 
     async def run(self) -> None:
         """Ask for ever; cancel it to stop."""
-        async with asyncio.TaskGroup() as group:
-            for state in [*self.steady, *self._aborts]:
-                group.create_task(self._loop(state))
-
-    def mark(self, *, during: bool, phase: str | None = None) -> None:
-        """A fault went in or out, or a phase began: readings asked before count no more; ask again now."""
-        self._during = during
-        self.phase = phase or self.phase
-        self._mark = time.monotonic()
-        for state in self.steady:
-            state.streak = 0
-            state.written = 0.0
-            state.worst = None
-            state.broken_since = None
-            state.wake.set()
-
-    async def baseline(self, timeout: float) -> list[str]:
-        """Wait for the baseline; the complaints, by probe, if the steady state does not hold by then.
-
-        The baseline is the mean of a few readings. While the newest one does not hold against it, the
-        platform is still on its way up or down, and the wait goes on.
-        """
+        for standing in self._all:
+            standing.begin(time.monotonic())
         try:
-            async with asyncio.timeout(timeout), self._changed:
-                await self._changed.wait_for(lambda: all(map(_settled, self.steady)))
-        except TimeoutError:
-            return self.complaints() or [
-                f"{s.check.name}: still changing" for s in self.steady if not _settled(s)
-            ]
-        for state in self.steady:
-            state.baseline = _mean(state)
+            async with asyncio.TaskGroup() as group:
+                for standing in self._all:
+                    group.create_task(self._loop(standing))
+                group.create_task(self._vigil())
+        finally:
+            self._over = True
+            async with self._changed:
+                self._changed.notify_all()
+
+    def mark(self, *, during: bool, phase: str | None = None, asks: bool | None = None) -> None:
+        """A fault went in or out, or a phase began: readings asked before count no more; ask again now.
+
+        With `asks` a strategy says whether the steady state is looked at from now on.
+        """
+        if self._paced and asks is None:
+            return
+        self._during, self._faulted = during, during or self._faulted
+        self._asks = self._asks if asks is None else asks
+        self.phase = phase or self.phase
+        for standing in self.steady:
+            standing.restart(time.monotonic())
+            self._wake[standing].set()
+
+    async def look(self, timeout: float) -> list[Standing]:
+        """Ask each probe once, as `chaos run` does; those that do not hold, or have not answered by then."""
+        await self._wait(lambda s: s.answered, self.steady, timeout)
+        return [s for s in self.steady if not (s.answered and s.streak)]
+
+    async def baseline(self, timeout: float, *, steady: bool = True) -> list[str]:
+        """Wait for the baseline; what speaks against beginning if it is not there by then.
+
+        The baseline is the mean of a few readings that hold; an abort condition must be seen not to. Without
+        `steady` only abort conditions are waited for.
+        """
+        await self._wait(lambda s: s.settled, self._all if steady else self._aborts, timeout)
+        if steady and self._unsettled(self.steady):
+            complaints = "; ".join(s.complaint() for s in self._unsettled(self.steady))
+            return [f"steady state does not hold before anything is touched: {complaints}"]
+        if blind := self._unsettled(self._aborts):
+            return [unready(s.check, s.reading) for s in blind]
+        for standing in self._all:
+            if reading := standing.settle():
+                self._emit(self._event(standing, reading))
+        self._armed = True
         return []
 
     async def steady_again(self, timeout: float) -> list[str]:
         """Wait until all probes hold, each in fresh readings in a row; the complaints if not by then."""
+        await self._wait(lambda s: s.steady, self.steady, timeout)
+        return [s.complaint() for s in self.steady if not s.steady]
+
+    async def _wait(
+        self, holds: Callable[[Standing], bool], standings: list[Standing], timeout: float
+    ) -> None:
+        """Until it holds of all, the time is up, or the watch is over."""
         try:
             async with asyncio.timeout(timeout), self._changed:
-                await self._changed.wait_for(lambda: all(s.streak >= STEADY_READINGS for s in self.steady))
+                await self._changed.wait_for(lambda: self._over or all(map(holds, standings)))
         except TimeoutError:
-            return self.complaints()
-        return []
+            return
 
-    def complaints(self) -> list[str]:
-        """A sentence for each probe that is not fine."""
-        found = []
-        for state in self.steady:
-            reading = state.reading
-            if reading is None:
-                found.append(f"{state.check.name}: not answered yet")
-            elif not reading.fine:
-                found.append(f"{state.check.name}: {explain(reading)}")
-        return found
+    @staticmethod
+    def _unsettled(standings: Iterable[Standing]) -> list[Standing]:
+        return [standing for standing in standings if not standing.settled]
 
-    async def _loop(self, state: _State) -> None:
-        check = state.check
-        # While a baseline or a recovery is awaited there is no point in waiting out long intervals.
-        while True:
+    # -- asking ------------------------------------------------------------------------------------
+
+    async def _loop(self, standing: Standing) -> None:
+        while not told_to_end():  # a probe may have swallowed that
             asked = time.monotonic()
-            state.wake.clear()
-            reading = await self._ask(state, asked)
-            await self._take(state, reading)
-            hurry = isinstance(check, Probe) and state.streak < BASELINE_READINGS and not self._during
-            interval = min(check.interval, 1.0) if hurry else check.interval
+            self._wake[standing].clear()
+            if not self._asks and standing in self.steady:
+                await self._wake[standing].wait()
+                continue
+            await self._take(standing, await self._ask(standing, asked))
             try:
-                async with asyncio.timeout(max(0.0, asked + interval - time.monotonic())):
-                    await state.wake.wait()
+                async with asyncio.timeout(max(0.0, asked + self._interval(standing) - time.monotonic())):
+                    await self._wake[standing].wait()
             except TimeoutError:
                 continue
 
-    async def _ask(self, state: _State, asked: float) -> Reading:
-        check = state.check
-        bound, ignored = self._bound(check)
+    def _interval(self, standing: Standing) -> float:
+        """Where a baseline or a recovery is awaited there is no point in waiting out long intervals."""
+        if self._paced:
+            return standing.check.interval
+        awaited = not self._armed or (isinstance(standing.check, Probe) and not self._during)
+        if awaited and standing.streak < BASELINE_READINGS:
+            return min(standing.check.interval, HURRY)
+        return standing.check.interval
+
+    async def _ask(self, standing: Standing, asked: float) -> Reading:
+        """One reading, whatever the probe does but for hanging on after its time-out."""
         during = self._during
-        try:
-            probe = registry.probe(check.kind)()
-            async with asyncio.timeout(check.timeout):
-                measured = await probe.measure(check.spec, self._world)
-        except TimeoutError:
-            message = f"did not answer within {check.timeout:g} s"
-            reading = Reading(UNREACHABLE, asked, check.timeout, message=message, expected=bound.text)
-        except (PlatformError, OSError) as error:
-            reading = Reading(UNREACHABLE, asked, message=str(error), expected=bound.text)
-        else:
-            reading = judge(check, bound, measured, state.baseline, asked, time.monotonic() - asked)
-        return replace(reading, during=during, ignored=ignored or (during and _mending(state, reading)))
+        bound, counts = standing.bound(during)
+        reading = await ask(standing.check, bound, self._world, standing.baseline, asked)
+        reading = replace(reading, during=during)
+        return replace(reading, ignored=not counts or (during and standing.mending(reading)))
 
-    def _bound(self, check: Check) -> tuple[Expectation, bool]:
-        if isinstance(check, Probe) and self._during and check.during is not None:
-            if check.during == "ignore":
-                return check.is_, True
-            assert isinstance(check.during, Expectation)
-            return check.during, False
-        return check.is_, False
-
-    async def _take(self, state: _State, reading: Reading) -> None:
-        old, state.reading = state.reading, reading
-        if reading.at >= self._mark:
-            state.streak = state.streak + 1 if reading.fine else 0
-        numeric = isinstance(reading.value, int | float) and not isinstance(reading.value, bool)
-        if self.phase == "baseline" and reading.state == HOLDS and numeric:
-            state.baseline_values.append(float(reading.value or 0.0))
-        changed = old is None or _kind(old) != _kind(reading)
-        worse = state.purpose == "steady-state" and self._is_worst(state, reading)
-        if changed or worse or reading.at - state.written >= HEARTBEAT:
-            state.written = reading.at
-            self._emit(self._event(state, reading))
-        if isinstance(state.check, Probe) and reading.during and not reading.fine:
-            if reading.state != UNREACHABLE:  # "could not ask" says nothing about the platform
-                self.broken.setdefault(state.check.name, explain(reading))
-        elif isinstance(state.check, AbortIf):
-            self._consider_abort(state, state.check, reading)
+    async def _take(self, standing: Standing, reading: Reading) -> None:
+        old = standing.reading
+        standing.take(reading, baseline=self.phase == "baseline")
+        if standing.worth_writing(old, reading):
+            standing.written = reading.at
+            self._emit(self._event(standing, reading))
+        if isinstance(standing.check, AbortIf):
+            if self._armed and (alarm := standing.alarm()):
+                self._on_abort(alarm)
+        elif standing.failing(reading):
+            self.broken.setdefault(standing.check.name, explain(reading))
         async with self._changed:
             self._changed.notify_all()
 
-    def _is_worst(self, state: _State, reading: Reading) -> bool:
-        """Whether it is the worst since the last mark: the log must hold those, if no others."""
-        if reading.margin is None:
-            return reading.state == BROKEN
-        worst = state.worst is None or reading.margin < state.worst
-        state.worst = reading.margin if worst else state.worst
-        return worst
+    async def _vigil(self) -> None:
+        """A probe that hangs, and gives no reading whatever, makes its abort condition blind too.
 
-    def _consider_abort(self, state: _State, check: AbortIf, reading: Reading) -> None:
-        if reading.state != HOLDS:
-            state.held_since = None
-            return
-        if state.held_since is None:
-            state.held_since = reading.at
-        if reading.at + reading.took - state.held_since >= check.for_:
-            self._on_abort(f"{check.name}: {_value(reading)} is {check.is_.text}")
+        Seen twice in a row, so that a process which was stopped for a while asks first.
+        """
+        suspects: set[Standing] = set()
+        while True:
+            await asyncio.sleep(VIGIL)
+            now = time.monotonic()
+            silent = {s for s in self._aborts if self._armed and now - s.heard > s.patience}
+            for standing in silent & suspects:
+                seconds = now - standing.heard
+                self._on_abort(
+                    f"blind: the abort condition “{standing.check.name}”: no reading for {seconds:.0f} s, "
+                    "its probe hangs"
+                )
+            suspects = silent
 
-    def _event(self, state: _State, reading: Reading) -> Probed:
+    def _event(self, standing: Standing, reading: Reading) -> Probed:
         return Probed(
-            probe=state.check.name,
+            probe=standing.check.name,
             state=reading.state,
-            purpose=state.purpose,
+            purpose=standing.purpose,
             phase=self.phase,
             value=reading.value if not isinstance(reading.value, bool) else str(reading.value),
-            baseline=state.baseline,
+            baseline=standing.baseline,
             low=reading.low,
             high=reading.high,
             margin=reading.margin,
@@ -213,49 +221,5 @@ class Watch:
             series=reading.series,
             message=reading.message,
             took=round(reading.took, 4),
+            measured=standing.measured,
         )
-
-
-def _mending(state: _State, reading: Reading) -> bool:
-    """Whether a probe is broken no longer than it may be while a fault is in."""
-    check = state.check
-    if not isinstance(check, Probe) or reading.state in (HOLDS, UNREACHABLE):
-        state.broken_since = None if reading.state == HOLDS else state.broken_since
-        return False
-    if state.broken_since is None:
-        state.broken_since = reading.at
-    return reading.at - state.broken_since < check.within
-
-
-def _kind(reading: Reading) -> tuple[str, bool, bool]:
-    """What of a reading must be in the log as soon as it is another one."""
-    return reading.state, reading.during, reading.ignored
-
-
-def _mean(state: _State) -> float | None:
-    values = state.baseline_values[-BASELINE_READINGS:]
-    return sum(values) / len(values) if values else None
-
-
-def _settled(state: _State) -> bool:
-    """Whether a probe held often enough, and its last value holds against the mean of the last ones."""
-    if state.streak < BASELINE_READINGS:
-        return False
-    mean = _mean(state)
-    return mean is None or state.check.is_.judge(state.baseline_values[-1], mean)
-
-
-def explain(reading: Reading) -> str:
-    """A reading in words."""
-    if reading.state == NO_DATA:
-        return f"no data ({reading.message})"
-    if reading.state == UNREACHABLE:
-        return f"could not be asked ({reading.message})"
-    where = f" for {reading.series}" if reading.series else ""
-    verb = "is" if reading.state == HOLDS else "is not"
-    return f"{_value(reading)}{where} {verb} {reading.expected}"
-
-
-def _value(reading: Reading) -> str:
-    value = reading.value
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -72,7 +72,7 @@ async def _owned(victim: Victim, known: list[Object], world: World) -> Owned | N
     obj = {"apiVersion": victim.ref.api_version, "kind": victim.ref.kind} | obj
     if (application := owner_in(obj, known)) is not None:
         return Owned(application, obj, itself=True)
-    for each in await owners(world.kube, obj):
+    for each in await owners(world.kube, obj, []):
         if (application := owner_in(each, known)) is not None:
             return Owned(application, each, itself=False)
     return None

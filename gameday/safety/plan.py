@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gameday.experiment import registry
 from gameday.experiment.model import Experiment, Step
-from gameday.faults.base import Fault, FaultPlan, PlanError
-from gameday.platform.errors import PlatformError
-from gameday.platform.world import World
+from gameday.experiment.quantity import format_duration
+from gameday.extend import Fault, FaultPlan, PlanError
+from gameday.faults.lost import check_losses, not_restored, with_dependents, with_losses
+from gameday.platform.effect import Effect, of_victim
+from gameday.platform.errors import Failure
+from gameday.platform.world import Approved, Victim, World
+from gameday.safety.cluster import Cluster, cluster_of, systems_of
+from gameday.safety.held import with_claims
+from gameday.safety.installed import fault_of
+from gameday.safety.remediators import foresee
+
+if TYPE_CHECKING:
+    from gameday.platform.kube import Kube
+    from gameday.safety.approvals.approval import Approval
+
+VERSION = 5
+VALID_FOR = 3600.0  # seconds for which a kept plan may be run
+CHANGED = "the plan was changed after it was made, or is damaged: make it again"
 
 
 @dataclass(frozen=True)
@@ -33,7 +50,7 @@ class StepPlan:
     kind: str
     hold: float | None
     times: int
-    fault: FaultPlan
+    fault: FaultPlan[Any]
 
 
 @dataclass
@@ -44,8 +61,17 @@ class Plan:
     experiment: str = ""  # the digest of what it was made for
     steps: dict[str, StepPlan] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    cluster: Cluster = field(default_factory=Cluster)
+    systems: dict[str, str] = field(default_factory=dict)  # the addresses of those beside the cluster
+    made: float = 0.0  # seconds since the epoch, by the clock of who made it
+    expires: float = 0.0
+    kept: bool = False  # whether it comes from a file, and things may have changed since
+    approvals: tuple[
+        Approval, ...
+    ] = ()  # that were seen while its run waited for them; no part of its digest
 
     def to_data(self) -> dict[str, Any]:
+        """Plain data; its digest covers all of it, and so what an approval is given for."""
         steps = [
             {
                 "path": s.path,
@@ -57,37 +83,135 @@ class Plan:
             }
             for s in self.steps.values()
         ]
-        made_for = {"version": 1, "seed": self.seed, "experiment": self.experiment, "steps": steps}
-        return {**made_for, "digest": _digest(made_for)}
+        made_for = {
+            "version": VERSION,
+            "seed": self.seed,
+            "experiment": self.experiment,
+            "cluster": self.cluster.to_data(),
+            "systems": self.systems,
+            "made": self.made,
+            "expires": self.expires,
+            "steps": steps,
+        }
+        return {**made_for, "digest": digest_of(made_for)}
+
+    @property
+    def digest(self) -> str:
+        """The name of a plan in approvals: SHA-256 over all of it."""
+        return str(self.to_data()["digest"])
 
     @classmethod
-    def from_data(cls, data: dict[str, Any], experiment: Experiment) -> Plan:
+    def from_data(cls, data: Any, experiment: Experiment) -> Plan:
         """The plan of a file. Raises PlanError when it is damaged, or is not of this experiment."""
+        if not isinstance(data, dict):
+            raise PlanError(CHANGED)
         made_for = {k: v for k, v in data.items() if k != "digest"}
-        if data.get("version") != 1 or data.get("digest") != _digest(made_for):
-            raise PlanError("the plan was changed after it was made, or is damaged: make it again")
-        if data["experiment"] != _digest(experiment.model_dump(mode="json")):
+        if data.get("version") != VERSION or data.get("digest") != digest_of(made_for):
+            raise PlanError(CHANGED)
+        if data.get("experiment") != digest_of(experiment.model_dump(mode="json")):
             raise PlanError("the plan was made for another experiment, or for other variables: make it again")
+        try:
+            return cls._read(data, experiment)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlanError(f"{CHANGED} ({type(error).__name__}: {error})") from error
+
+    @classmethod
+    def _read(cls, data: dict[str, Any], experiment: Experiment) -> Plan:
         places = {p.path: p for p in places_of(experiment.spec.method) if p.step.is_fault}
-        plan = cls(data["seed"], data["experiment"])
+        plan = cls(
+            seed_of(data),
+            data["experiment"],
+            cluster=Cluster.from_data(data["cluster"]),
+            systems={str(name): str(address) for name, address in data["systems"].items()},
+            made=float(data["made"]),
+            expires=float(data["expires"]),
+            kept=True,
+        )
         for step in data["steps"]:
-            spec = places[step["path"]].step.spec
-            fault = FaultPlan.from_data(spec, step)
-            plan.steps[step["path"]] = StepPlan(
-                step["path"], step["name"], step["kind"], step["for"], step["times"], fault
-            )
+            place = places[step["path"]]
+            fault: FaultPlan[Any] = FaultPlan.from_data(place.step.spec, step)
+            plan.steps[place.path] = _step(place, fault)
+        if plan.steps.keys() != places.keys():
+            raise ValueError("the plan does not hold all steps of the method")
         return plan
+
+    def other_systems(self, world: World) -> list[str]:
+        """Where systems beside the cluster are others than the plan was made with: a sentence each."""
+        systems = systems_of(world, {s.kind for s in self.steps.values()})
+        return [
+            f"the plan was made for {name} at {self.systems.get(name, 'no address')}, and this run would use "
+            f"{systems.get(name, 'none')}"
+            for name in sorted({*systems, *self.systems})
+            if systems.get(name) != self.systems.get(name)
+        ]
+
+    def expired(self) -> str:
+        """Why the plan is too old to run, or ""."""
+        if not self.kept or time.time() < self.expires:
+            return ""
+        ago = format_duration(round(time.time() - self.expires))
+        return f"the plan expired {ago} ago: make it again, or longer-lived with --valid-for"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A plan's file, read once: who changes the file afterwards changes nothing.
+
+    `trouble` is why it can't be run. That is said where plans are refused, with a log and a verdict.
+    """
+
+    data: Mapping[str, Any]
+    trouble: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Kept:
+        try:
+            return cls(read_plan(path))
+        except PlanError as error:
+            return cls({}, str(error))
+
+    @property
+    def seed(self) -> int | None:
+        """The seed it was made with; None where it can't be run."""
+        return None if self.trouble else seed_of(self.data)
+
+    def plan(self, experiment: Experiment) -> Plan:
+        """Raises PlanError."""
+        if self.trouble:
+            raise PlanError(self.trouble)
+        return Plan.from_data(self.data, experiment)
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """The plan of a file as data, whole and unchanged. Raises PlanError."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PlanError(f"the plan {path} can't be read: {error}") from error
+    if not isinstance(data, dict) or data.get("version") != VERSION:
+        raise PlanError(CHANGED)
+    if data.get("digest") != digest_of({k: v for k, v in data.items() if k != "digest"}):
+        raise PlanError(CHANGED)
+    seed_of(data)
+    return data
+
+
+def seed_of(data: Any) -> int:
+    """The seed of a kept plan. Raises PlanError where there is none."""
+    seed = data.get("seed") if isinstance(data, dict) else None
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise PlanError(CHANGED)
+    return seed
+
+
+def _step(place: Place, fault: FaultPlan[Any]) -> StepPlan:
+    step = place.step
+    return StepPlan(place.path, name_of(step, place.path), step.kind, step.for_, place.times, fault)
 
 
 def name_of(step: Step, path: str) -> str:
     """A step's name without its number, which is shown beside it."""
     return (step.name or step.kind).removeprefix(f"{path} ")
-
-
-def fault_of(kind: str) -> Fault:
-    """The fault under a key of the experiment file."""
-    made: Fault = registry.fault(kind)()
-    return made
 
 
 def places_of(steps: list[Step] | tuple[Step, ...], prefix: str = "", times: int = 1) -> Iterator[Place]:
@@ -99,23 +223,71 @@ def places_of(steps: list[Step] | tuple[Step, ...], prefix: str = "", times: int
         yield from places_of(step.steps, path + ".", inner)
 
 
-async def make_plan(experiment: Experiment, world: World) -> Plan:
+async def make_plan(experiment: Experiment, world: World, valid_for: float = VALID_FOR) -> Plan:
     """Resolve every fault's targets. What can't be planned is collected, to be seen all at once."""
-    plan = Plan(world.seed, _digest(experiment.model_dump(mode="json")))
+    now = time.time()
+    plan = Plan(
+        world.seed,
+        digest_of(experiment.model_dump(mode="json")),
+        cluster=await cluster_of(world.kube),
+        made=now,
+        expires=now + valid_for,
+    )
     for place in places_of(experiment.spec.method):
         step = place.step
         if not step.is_fault:
             continue
+        fault, here = fault_of(step.kind, step.spec), world.at(place.path, step.for_)
         try:
-            fault = await fault_of(step.kind).plan(step.spec, world.at(place.path, step.for_))
-        except (PlanError, PlatformError) as error:
+            made = await with_effects(fault, await fault.plan(step.spec, here), here)
+        except Failure as error:
             plan.problems.append((place.path, str(error)))
             continue
-        plan.steps[place.path] = StepPlan(
-            place.path, name_of(step, place.path), step.kind, step.for_, place.times, fault
-        )
+        plan.steps[place.path] = _step(place, made)
+    plan.systems = systems_of(world, {s.kind for s in plan.steps.values()})
     return plan
 
 
-def _digest(data: Any) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
+async def planned_again(step: StepPlan, world: World) -> StepPlan:
+    """A step as it would be planned now for what was approved of it. Read only. Raises PlanError."""
+    spec, approved = step.fault.spec, Approved(step.fault.victims, step.fault.data)
+    fault, here = fault_of(step.kind, spec), replace(world.at(step.path, step.hold), approved=approved)
+    return replace(step, fault=await with_effects(fault, await fault.plan(spec, here), here))
+
+
+async def with_effects(fault: Fault[Any], made: FaultPlan[Any], world: World) -> FaultPlan[Any]:
+    """A plan with all its effects as things are now, those on its victims first, and what goes with them.
+
+    Raises PlanError where something is lost for good that it may not lose.
+    """
+    found = made.effects or await fault.effects(made, world)
+    every, unlisted = await with_dependents(_with_victims(made, found), world)
+    effects, unread = await with_losses(await with_claims(every, world.kube), world.kube)
+    if not fault.may_lose(made.spec):
+        check_losses(effects, fault.loses_by)
+    lost, again = not_restored(effects)
+    others, warnings = await foresee(fault, made, effects, world)
+    return replace(
+        made,
+        irreversible=tuple(dict.fromkeys((*lost, *made.irreversible, *again))),
+        effects=(*effects, *others),
+        warnings=(*made.warnings, *unlisted, *unread, *warnings),
+    )
+
+
+def _with_victims(plan: FaultPlan[Any], more: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    touched = [of_victim(v, ends=plan.ends_pods) for v in plan.victims]
+    known = {(e.kind, e.ref) for e in more}  # a fault's own words about a victim say more than ours
+    return (*(e for e in touched if (e.kind, e.ref) not in known), *more)
+
+
+async def vanished(plan: FaultPlan[Any], kube: Kube) -> list[Victim]:
+    """Targets of a planned fault that last, and are gone. Pods don't: a fault resolves them by itself."""
+    lasting = [v for v in plan.victims if v.role in ("node", "workload") and v.ref.uid]  # Slurm's have none
+    found = await asyncio.gather(*(kube.find(v.ref) for v in lasting))
+    return [v for v, obj in zip(lasting, found, strict=True) if obj is None]
+
+
+def digest_of(data: Any) -> str:
+    """SHA-256 of plain data, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()

@@ -6,65 +6,71 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from gameday import extend
 from gameday.events import Preflight
 from gameday.experiment import registry
+from gameday.experiment.loader import UNWATCHED
 from gameday.experiment.model import Check, Experiment
-from gameday.ledger.recovery import in_force
-from gameday.ledger.store import NAMESPACE
-from gameday.platform.errors import PlatformError
+from gameday.extend.check import Findings, ok, refused, warning
+from gameday.ledger.keeping import NAMESPACE
+from gameday.platform.errors import PartialAnswer, PlatformError
 from gameday.platform.objects import Ref
+from gameday.platform.permission import Permission, missing
 from gameday.platform.resources import NODES
 from gameday.platform.world import World
+from gameday.safety.approvals import cluster as approvals
+from gameday.safety.approvals.required import approved
 from gameday.safety.blast import count, measure, total
+from gameday.safety.cluster import cluster_of
+from gameday.safety.derived import AGAIN, differences
+from gameday.safety.gangs import gangs
+from gameday.safety.gate import Gate
+from gameday.safety.installed import fault_of, probe_of
+from gameday.safety.lever import read_lever
+from gameday.safety.nogo import NO_PROMETHEUS, RULES_ELSEWHERE, no_go
 from gameday.safety.ownership import ownership
 from gameday.safety.plan import Plan
+from gameday.safety.reading import owners_of, way_back
+from gameday.safety.targets import other_runs
 
 LEDGER_NEEDS = (
-    f"create configmaps {NAMESPACE}",
-    f"patch configmaps {NAMESPACE}",
-    f"create leases.coordination.k8s.io {NAMESPACE}",
-    f"patch leases.coordination.k8s.io {NAMESPACE}",
+    f"get namespaces - {NAMESPACE}",
+    *(
+        f"{verb} {kind} {NAMESPACE}"
+        for kind, verbs in {
+            "configmaps": ("get", "list", "create", "patch", "delete"),
+            "leases.coordination.k8s.io": ("get", "list", "watch", "create", "patch", "delete"),
+            "secrets": ("get", "create", "patch", "delete"),
+        }.items()
+        for verb in verbs
+    ),
 )
 
 
 @dataclass(frozen=True)
-class Case:
-    """What is to be checked."""
+class Case(extend.Case):
+    """A plan to be checked, with all that gameday's own checks know of it."""
 
-    experiment: Experiment
     plan: Plan
-    world: World
 
 
-Findings = list[Preflight]
 _Check = Callable[[Case], Awaitable[Findings]]
-
-
-def _ok(check: str, message: str) -> Preflight:
-    return Preflight(check=check, level="ok", message=message)
-
-
-def _refused(check: str, message: str, hint: str = "") -> Preflight:
-    return Preflight(check=check, level="refused", message=message, hint=hint)
-
-
-def _warning(check: str, message: str, hint: str = "") -> Preflight:
-    return Preflight(check=check, level="warning", message=message, hint=hint)
 
 
 def identity(experiment: Experiment, world: World) -> Preflight:
     """Whether this is the cluster that the experiment is for. Asked before the cluster is."""
     wanted, context = experiment.spec.target.context, world.kube.context
     if world.sandbox:
-        return _ok("target", "the sandbox")
+        return ok("target", "the sandbox")
     if wanted and not re.fullmatch(wanted, context):
-        return _refused(
+        return refused(
             "target",
             f"the context is {context!r}, but the experiment is for {wanted!r}",
             "choose another one with --context, or change spec.target.context",
         )
-    return _ok("target", f"context {context}" + (f" matches {wanted}" if wanted else ""))
+    return ok("target", f"context {context}" + (f" matches {wanted}" if wanted else ""))
 
 
 async def _namespaces(case: Case) -> Findings:
@@ -73,25 +79,23 @@ async def _namespaces(case: Case) -> Findings:
     missing = [n for n, obj in zip(names, found, strict=True) if obj is None]
     if missing:
         return [
-            _refused(
-                "namespaces", f"there is no namespace {', '.join(missing)}", "see spec.target.namespaces"
-            )
+            refused("namespaces", f"there is no namespace {', '.join(missing)}", "see spec.target.namespaces")
         ]
-    return [_ok("namespaces", ", ".join(names) or "none")]
+    return [ok("namespaces", ", ".join(names) or "none")]
 
 
 async def _planned(case: Case) -> Findings:
-    found = [_refused("plan", f"step {path}: {text}") for path, text in case.plan.problems]
+    found = [refused("plan", f"step {path}: {text}") for path, text in case.plan.problems]
     for step in case.plan.steps.values():
-        found += [_warning("plan", f"step {step.path}: {w}") for w in step.fault.warnings]
-    return found or [_ok("plan", f"{len(case.plan.steps)} faults planned")]
+        found += [warning("plan", f"step {step.path}: {w}") for w in step.fault.warnings]
+    return found or [ok("plan", f"{len(case.plan.steps)} faults planned")]
 
 
 async def _blast_radius(case: Case) -> Findings:
     spec = case.experiment.spec
     usages = await measure(case.plan, spec.blast_radius, spec.target, case.world.kube)
     found = [
-        _refused(
+        refused(
             "blast radius",
             f"the plan touches {u}",
             f"raise spec.blastRadius.{u.what}, or choose fewer targets",
@@ -99,119 +103,216 @@ async def _blast_radius(case: Case) -> Findings:
         for u in usages
         if u.exceeded
     ]
-    nodes = count(case.plan)["nodes"]
+    nodes = len(count(case.plan).nodes)
     if nodes and nodes >= await total(case.world.kube, NODES):
         found.append(
-            _refused(
+            refused(
                 "blast radius", f"the plan touches all {nodes} nodes of the cluster", "leave some of them out"
             )
         )
-    return found or [_ok("blast radius", "; ".join(str(u) for u in usages))]
+    return found or [ok("blast radius", "; ".join(str(u) for u in usages))]
+
+
+async def _cluster(case: Case) -> Findings:
+    """Which cluster it is; whether a kept plan was made for it, and may still be run."""
+    now, plan = await cluster_of(case.world.kube), case.plan
+    if not plan.kept:
+        return [ok("cluster", str(now))]
+    found: Findings = []
+    if difference := plan.cluster.differs(now):
+        text = f"the plan was made for another cluster ({plan.cluster}): {difference}"
+        found.append(refused("cluster", text, "make the plan again, on this cluster"))
+    hint = "run it with the same address, or make the plan again"
+    found += [refused("cluster", text, hint) for text in plan.other_systems(case.world)]
+    if expired := plan.expired():
+        found.append(refused("plan", expired))
+    return found or [ok("cluster", str(now))]
+
+
+async def _owners(case: Case) -> Findings:
+    return await owners_of(case.plan, case.world)
+
+
+async def _way_back(case: Case) -> Findings:
+    return way_back(case.plan)
+
+
+async def _no_go(case: Case) -> Findings:
+    return await no_go(case.experiment.spec.no_go, case.plan, case.world)
+
+
+async def _gangs(case: Case) -> Findings:
+    return await gangs(case.plan, case.world)
+
+
+async def _approvals(case: Case) -> Findings:
+    """Who approved; and, where people are asked by this run, whether the plan says what comes of it."""
+    wanted = case.experiment.spec.approvals
+    found = await approved(wanted, case.plan, case.world)
+    asks = wanted and (wanted.slack or wanted.service_now or wanted.webhook)  # `gameday approve` looks itself
+    if not asks or not case.plan.kept:
+        return found
+    unlike = await differences(case.plan, case.experiment, case.world)
+    return [*(refused("plan", text, AGAIN) for text in unlike), *found]
+
+
+async def _gate(case: Case) -> Findings:
+    """Target, blast radius by name and protected things; for a kept plan also what is there now."""
+    gate = Gate(case.experiment, case.plan, case.world)
+    problems = await gate.planned()
+    warnings: list[str] = []
+    if case.plan.kept:
+        changed, warnings = await gate.unchanged()
+        problems += changed
+    found = [refused("gate", p) for p in problems] or [ok("gate", "nothing that is protected is touched")]
+    return [*found, *(warning("plan", w) for w in warnings)]
 
 
 async def _permissions(case: Case) -> Findings:
     needs = {n for s in case.plan.steps.values() for n in s.fault.needs} | set(LEDGER_NEEDS)
-    asked = sorted(needs)
-    allowed = await asyncio.gather(*(_can_i(need, case.world) for need in asked))
-    missing = [need for need, yes in zip(asked, allowed, strict=True) if not yes]
-    if missing:
+    if case.experiment.spec.approvals is not None:
+        needs |= set(approvals.NEEDS)
+    asked = [Permission.parse(need) for need in sorted(needs)]
+    lacking = await missing(case.world.kube, asked)
+    if lacking:
         return [
-            _refused("permissions", f"RBAC does not allow: {m}", f"kubectl auth can-i {m}") for m in missing
+            refused("permissions", f"RBAC does not allow: {m}", f"kubectl auth can-i {m}") for m in lacking
         ]
-    return [_ok("permissions", f"all {len(asked)} that the plan needs")]
+    return [ok("permissions", f"all {len(asked)} that the plan needs")]
 
 
-async def _can_i(need: str, world: World) -> bool:
-    verb, what, *namespace = need.split()
-    resource, _, subresource = what.partition("/")
-    plural, _, group = resource.partition(".")
-    attributes = {
-        "verb": verb,
-        "group": group,
-        "resource": plural,
-        "subresource": subresource,
-        "namespace": namespace[0] if namespace else "",
-    }
-    return await world.kube.allowed(attributes)
-
-
-async def _prometheus(case: Case) -> Findings:
+async def prometheus(case: Case) -> Findings:
     checks: list[Check] = [*case.experiment.spec.steady_state, *case.experiment.spec.abort_if]
-    asking = [c for c in checks if getattr(registry.probe(c.kind), "needs_prometheus", False)]
+    asking = [c for c in checks if probe_of(c.kind).needs_prometheus]
     client = case.world.prometheus
     if client is None:
         if not asking and not case.experiment.spec.observe:
             return []
         names = ", ".join(c.name for c in asking) or "observe"
         return [
-            _refused(
-                "prometheus", f"no Prometheus is given, but {names} asks it", "name one with --prometheus URL"
+            refused(
+                "prometheus",
+                f"no Prometheus is given, but {names} asks it",
+                NO_PROMETHEUS,
             )
         ]
-    if not await client.ready():
-        return [_refused("prometheus", f"Prometheus at {client.url} is not ready", "check --prometheus")]
+    try:
+        await client.check()
+    except PlatformError as error:
+        return [refused("prometheus", str(error))]
     found: Findings = []
     for query in case.experiment.spec.observe:
         try:
             await client.instant(query)
+        except PartialAnswer as part:
+            found.append(warning("prometheus", str(part), "its chart will say so"))
         except PlatformError as error:
-            found.append(_refused("prometheus", f"the query {query!r} is refused: {error}"))
-    return found or [_ok("prometheus", client.url)]
+            found.append(refused("prometheus", f"the query {query!r} is refused: {error}"))
+    return found or [ok("prometheus", client.url)]
 
 
-async def _slurm(case: Case) -> Findings:
+async def slurm(case: Case) -> Findings:
     """Whether Slurm, where a step or a probe needs it, answers and takes the token."""
     spec = case.experiment.spec
     checks: list[Check] = [*spec.steady_state, *spec.abort_if]
-    asking = [c.name for c in checks if getattr(registry.probe(c.kind), "needs_slurm", False)]
-    asking += [f"step {s.path}" for s in case.plan.steps.values() if s.kind == "slurm"]
+    asking = [c.name for c in checks if probe_of(c.kind).needs_slurm]
+    asking += [
+        f"step {s.path}" for s in case.plan.steps.values() if fault_of(s.kind, s.fault.spec).needs_slurm
+    ]
     if not asking:
         return []
     client = case.world.slurm
     if client is None:
         text = f"no Slurm is given, but {', '.join(asking)} asks it"
-        return [_refused("slurm", text, "name one in spec.target.slurm, or with --slurm URL")]
-    return [_ok("slurm", f"{client.via}: {len(await client.partitions())} partitions")]
+        return [refused("slurm", text, "name one in spec.target.slurm, or with --slurm URL")]
+    return [ok("slurm", await client.describe())]
 
 
-async def _alerts(case: Case) -> Findings:
+async def node_image(case: Case) -> Findings:
+    """Whether what runs as root on nodes may be another image by the time that it runs: a tag can move.
+
+    A warning, so that a first run needs no digest; but nobody can approve an image that is not named.
+    """
+    from gameday.faults.on_node import NodeProgramFault, options_of
+
+    faults = {s.path: fault_of(s.kind, s.fault.spec) for s in case.plan.steps.values()}
+    steps = [path for path, fault in faults.items() if isinstance(fault, NodeProgramFault)]
+    image = options_of(case.world).image
+    if not steps or "@sha256:" in image:
+        return []
+    text = f"{image} runs privileged on nodes (step {', '.join(steps)}), and its tag may be moved"
+    hint = "name it by digest in spec.target.nodeProgram.image: NAME@sha256:…"
+    if case.experiment.spec.approvals is not None:
+        return [refused("node image", f"{text} after the plan was approved", hint)]
+    return [warning("node image", text, hint)]
+
+
+async def _abort_conditions(case: Case) -> Findings:
+    if case.experiment.spec.unwatched:
+        return [warning("abort conditions", UNWATCHED, "see spec.abortIf")]
+    return [ok("abort conditions", f"{len(case.experiment.spec.abort_if)}")]
+
+
+async def alerts(case: Case) -> Findings:
     """An expected alert which no rule makes can never fire; one that fires already proves nothing."""
     expected = case.experiment.spec.expect_alerts
     client = case.world.prometheus
     if not expected or client is None:
         return []
-    firing = {a.labels.get("alertname") for a in await client.alerts() if a.state == "firing"}
-    return [
-        _warning("alerts", f"{e.alert} fires already, so it can't tell whether the fault was seen")
+    firing = {a.name for a in await client.alerts() if a.state == "firing"}
+    rules = await client.alert_rules()
+    found = [
+        warning("alerts", f"{e.alert} fires already, so it can't tell whether the fault was seen")
         for e in expected
         if e.alert in firing
     ]
+    if not rules and not firing:
+        return [warning("alerts", f"{client.url} lists no alert rules, and no alert", RULES_ELSEWHERE)]
+    missing = [e.alert for e in expected if rules and e.alert not in rules | firing]
+    return found + [
+        warning("alerts", f"no rule makes the alert {name}, so it can never fire") for name in missing
+    ]
 
 
-async def _argo_cd(case: Case) -> Findings:
+async def argo_cd(case: Case) -> Findings:
     return await ownership(case.plan, case.world)
 
 
+async def _lever(case: Case) -> Findings:
+    """Whether a person halted everything. A lever that can't be read or understood counts as pulled."""
+    now = datetime.now(UTC)
+    try:
+        lever = await read_lever(case.world.kube)
+    except PlatformError as error:
+        return [
+            refused("lever", f"nobody knows whether runs are halted: {error}", "try again once it answers")
+        ]
+    if why := lever.pulled(now):
+        return [refused("lever", why, "wait, or take it off: gameday unhalt")]
+    if window := lever.soon(now, case.experiment.spec.max_duration):
+        return [warning("lever", f"a freeze window comes, and would abort the run: {window}")]
+    return [ok("lever", "nothing is halted")]
+
+
 async def _other_runs(case: Case) -> Findings:
-    found: Findings = []
-    for other in await in_force(case.world.kube):
-        if other.alive:
-            text, hint = "is in force in this cluster", f"wait, or: gameday abort {other.run}"
-        else:
-            text, hint = "died and was not restored", f"restore it first: gameday recover --run {other.run}"
-        found.append(_refused("other runs", f"run {other.run} {text}", hint))
-    return found or [_ok("other runs", "none in force")]
+    return await other_runs(case.world.kube, case.world.run, case.plan)
 
 
+# What every run is held to, whatever is installed.
 _CHECKS: tuple[_Check, ...] = (
+    _cluster,
     _namespaces,
     _planned,
     _blast_radius,
+    _gate,
+    _owners,
+    _way_back,
+    _gangs,
+    _no_go,
+    _approvals,
     _permissions,
-    _prometheus,
-    _slurm,
-    _alerts,
-    _argo_cd,
+    _abort_conditions,
+    _lever,
     _other_runs,
 )
 
@@ -219,16 +320,31 @@ _CHECKS: tuple[_Check, ...] = (
 async def preflight(experiment: Experiment, plan: Plan, world: World) -> Findings:
     """All findings of all checks. Raises PlatformError only when the cluster can't be asked at all."""
     case = Case(experiment, plan, world)
-    parts = await asyncio.gather(*(_guarded(check, case) for check in _CHECKS))
+    ours = (_guarded(check.__name__.strip("_").replace("_", " "), check, case) for check in _CHECKS)
+    others = (_installed(name, case) for name in registry.names(registry.CHECKS))
+    parts = await asyncio.gather(*ours, *others)
     return [identity(experiment, world), *(f for part in parts for f in part)]
 
 
-async def _guarded(check: _Check, case: Case) -> Findings:
-    name = check.__name__.strip("_").replace("_", " ")
+async def _guarded(name: str, check: _Check, case: Case) -> Findings:
     try:
         return await check(case)
     except PlatformError as error:
-        return [_refused(name, str(error))]
+        return [refused(name, str(error))]
+
+
+async def _installed(name: str, case: Case) -> Findings:
+    """The check under an entry point. One that can't be used, or fails, may have had something to say."""
+    package, words = registry.package(registry.CHECKS, name), name.replace("-", " ")
+    try:
+        return await _guarded(words, registry.check(name), case)
+    except registry.RegistryError as error:
+        return [refused(words, str(error), "mend that package, or uninstall it")]
+    except Exception as error:
+        if not package:
+            raise  # a defect of ours
+        text = f"the check failed: {type(error).__name__}: {error}"
+        return [refused(words, text, f"mend the package {package}, or uninstall it")]
 
 
 def refusals(findings: Iterable[Preflight]) -> list[Preflight]:

@@ -11,8 +11,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +34,32 @@ class Sandbox:
     metrics_url: str
     control_url: str
     directory: Path
+    gpud_url: str = ""  # of each node's GPUd, with {node} for its name
     slurm_url: str = ""  # slurmrestd's
     slurm_token: str = ""  # for whoever is to ask it
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which gameday and kubectl find it."""
+        return {
+            "KUBECONFIG": str(self.kubeconfig),
+            "GAMEDAY_PROMETHEUS_URL": self.prometheus_url,
+            "GAMEDAY_SLURM_URL": self.slurm_url,
+            "GAMEDAY_GPUD_URL": self.gpud_url,
+            "SLURM_JWT": self.slurm_token,
+        }
+
+    @contextmanager
+    def as_environment(self) -> Iterator[None]:
+        """This process, and all that it starts, finds it for so long; then its environment is as before."""
+        before = {name: os.environ.get(name) for name in self.environment}
+        os.environ |= self.environment
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                os.environ |= {name: value} if value is not None else {}
 
 
 @asynccontextmanager
@@ -114,6 +138,7 @@ def _described(data: dict[str, str]) -> Sandbox:
         metrics_url=data["metrics"],
         control_url=data["control"],
         directory=Path(data["directory"]),
+        gpud_url=data.get("gpud", ""),
         slurm_url=data.get("slurm", ""),
         slurm_token=data.get("slurmToken", ""),
     )

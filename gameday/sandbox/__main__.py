@@ -1,8 +1,8 @@
 """Runs a sandbox until it is told to stop: `python -m gameday.sandbox --directory DIRECTORY`.
 
 Prints one JSON line on stdout when everything is ready: kubeconfig, context, api, prometheus, metrics,
-control, slurm (slurmrestd's address), slurmToken, directory. Progress goes to stderr. Ends on SIGTERM or
-SIGINT, or with the process named by --parent-pid. What can be switched while it runs (Prometheus, the API
+control, gpud, slurm (slurmrestd's address), slurmToken, directory. Progress goes to stderr. Ends on SIGTERM
+or SIGINT, or with the process named by --parent-pid. What can be switched while it runs (Prometheus, the API
 server, slurmctld, nodes) is in web.py; how the API can be made to fail, in apiserver/failures.py.
 
 Annotations that change how things behave, all in sandbox.gameday.dev/:
@@ -27,6 +27,7 @@ import sys
 from pathlib import Path
 
 from gameday.platform.errors import PlatformError
+from gameday.sandbox.fleet import SIMULATED
 from gameday.sandbox.platform import FEWEST_NODES, NotReady, Options, platform
 from gameday.sandbox.prometheus import PrometheusError
 
@@ -49,6 +50,13 @@ def main() -> int:
     parser.add_argument("--context", help="the context of that kubeconfig")
     parser.add_argument("--no-prometheus", action="store_true", help="start without Prometheus")
     parser.add_argument("--no-workloads", action="store_true", help="only nodes, kubelets and Chaos Mesh")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        choices=SIMULATED,
+        default=[],
+        help="controllers that are not simulated, because the cluster has the real ones",
+    )
     parser.add_argument("--parent-pid", type=int, help="end when this process is gone")
     arguments = parser.parse_args()
     if arguments.nodes < FEWEST_NODES and not arguments.no_workloads:
@@ -61,6 +69,7 @@ def main() -> int:
         context=arguments.context,
         prometheus=not arguments.no_prometheus,
         workloads=not arguments.no_workloads,
+        without=frozenset(arguments.without),
     )
     try:
         asyncio.run(_serve(options, arguments.parent_pid))

@@ -33,6 +33,7 @@ class Cache:
         self._kinds: dict[str, dict[Key, Object]] = {}
         self._owned: dict[tuple[str, str], set[Key]] = {}  # (owner's uid, kind): the dependents
         self._on_node: dict[str, set[Key]] = {}
+        self._gone: set[str] = set()  # uids that never come back: an answer may arrive after its object's end
         self._listeners: dict[str, list[Listener]] = {}
         self._synced: dict[str, asyncio.Event] = {}
         self.listed_at: dict[str, float] = {}  # kind: Unix time of its last list
@@ -62,7 +63,12 @@ class Cache:
         self._listeners.setdefault(kind, []).append(listener)
 
     def put(self, obj: Object) -> None:
-        """Take in an object, from a watch or from the answer to a write; an older version is passed over."""
+        """Take in an object, from a watch or from the answer to a write.
+
+        The two come in any order: an older version is passed over, and so is an object that is gone.
+        """
+        if obj["metadata"]["uid"] in self._gone:
+            return
         kind, key = obj["kind"], key_of(obj)
         known = self._kinds.setdefault(kind, {})
         old = known.get(key)
@@ -76,7 +82,8 @@ class Cache:
             listener(obj, old)
 
     def drop(self, obj: Object) -> None:
-        """Forget an object that is gone, unless another one has its name by now."""
+        """Forget an object that is gone; another one that has its name by now stays."""
+        self._gone.add(obj["metadata"]["uid"])
         kind, key = obj["kind"], key_of(obj)
         old = self._kinds.get(kind, {}).get(key)
         if old is None or old["metadata"]["uid"] != obj["metadata"]["uid"]:

@@ -52,6 +52,7 @@ class Options:
     context: str | None = None
     prometheus: bool = True
     workloads: bool = True
+    without: frozenset[str] = frozenset()  # of fleet.SIMULATED
 
 
 @asynccontextmanager
@@ -67,8 +68,11 @@ async def platform(options: Options, say: Callable[[str], None]) -> AsyncIterato
             say("starting the API server")
             write_kubeconfig(kubeconfig, await server.start(), CONTEXT)
             stack.push_async_callback(server.stop)
-        kube = await stack.enter_async_context(await Kube.connect(kubeconfig, options.context))
-        kube.manager, kube.patience = "sandbox", 0.0  # who waits here decides anew each time
+        connecting = Kube.connect(
+            kubeconfig, options.context, patience=0.0
+        )  # who waits decides anew each time
+        kube = await stack.enter_async_context(await connecting)
+        kube.write_as("sandbox")
         fleet = _fleet(kube, options, embedded)
         certificate = options.directory / "kubelet.crt" if kube.server.startswith("https:") else None
         await fleet.kubelet_api.start(certificate)
@@ -109,6 +113,7 @@ async def platform(options: Options, say: Callable[[str], None]) -> AsyncIterato
             "context": kube.context,
             "api": kube.server,
             "prometheus": prometheus.url if options.prometheus else "",
+            "gpud": f"http://{web.address}/gpud/{{node}}",
             "slurm": fleet.slurm.restd.url,
             "slurmToken": fleet.slurm.tokens.token(),
             "metrics": f"http://{web.address}/metrics",
@@ -121,7 +126,12 @@ def _fleet(kube: Kube, options: Options, embedded: bool) -> Fleet:
     nodes = options.nodes + 2
     heartbeat = max(HEARTBEAT, nodes / BEATS) if embedded else max(REAL_HEARTBEAT, nodes / REAL_BEATS)
     cache = Cache(kube)
-    settings = FleetOptions(gpu_nodes=options.nodes, heartbeat=heartbeat, workloads=options.workloads)
+    settings = FleetOptions(
+        gpu_nodes=options.nodes,
+        heartbeat=heartbeat,
+        workloads=options.workloads,
+        without=options.without,
+    )
     return Fleet(cache, Recorder(kube), settings)
 
 

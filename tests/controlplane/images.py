@@ -14,10 +14,11 @@ import platform
 import re
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from tests.controlplane.build import BuildError, cache_root
+from tests.support.go_module import BuildError, cache_root
 
 IMAGE = "localhost/gameday/tools:test"
 FORMAT = "2"  # change it when the archive is made differently
@@ -25,6 +26,10 @@ SYSTEM_PYTHON = Path("/usr/bin/python3")
 # Only installing needs these, and they need half of Debian.
 NOT_FOLLOWED = {"debconf", "dpkg"}
 NOT_COPIED = re.compile(r"^/usr/share/(doc|man|locale|lintian|info|bug|i18n)/|^/usr/lib/\S+/gconv/")
+TOOLS = {
+    "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+    "Cmd": ["/bin/busybox", "sleep", "infinity"],
+}
 MERGED = ("bin", "sbin", "lib", "lib64")
 
 
@@ -41,19 +46,16 @@ def build() -> Path:
     return archive
 
 
-def write_archive(path: Path, name: str, *layers: bytes) -> None:
-    """An archive as `docker save` writes it."""
+def write_archive(path: Path, name: str, *layers: bytes, config: Mapping[str, Any] = TOOLS) -> None:
+    """An archive as `docker save` writes it; `config` as in the OCI image specification."""
     digests = ["sha256:" + hashlib.sha256(layer).hexdigest() for layer in layers]
-    config = json.dumps(
+    whole = json.dumps(
         {
             "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(
                 platform.machine(), platform.machine()
             ),
             "os": "linux",
-            "config": {
-                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-                "Cmd": ["/bin/busybox", "sleep", "infinity"],
-            },
+            "config": config,
             "rootfs": {"type": "layers", "diff_ids": digests},
             "history": [{"created_by": "gameday's tests"} for _ in layers],
         }
@@ -63,7 +65,7 @@ def write_archive(path: Path, name: str, *layers: bytes) -> None:
     with tarfile.open(path, "w") as archive:
         for inner, content in [
             *zip(names, layers, strict=True),
-            ("config.json", config),
+            ("config.json", whole),
             ("manifest.json", json.dumps(manifest).encode()),
         ]:
             archive.addfile(member(inner, len(content)), io.BytesIO(content))

@@ -2,7 +2,7 @@
 
 By hand: ``python -m tests.controlplane.launch --directory DIR`` prints one JSON line with the paths and stays
 until it is interrupted. SIGUSR1 kills the API server (as `kill -9` would), SIGUSR2 starts it again with the
-same port and data.
+same port and data; SIGHUP does both to etcd.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ from typing import Any
 from tests.controlplane import build
 from tests.controlplane.credentials import CONTEXT, User, make_rsa_key, write_kubeconfig, write_tokens
 from tests.support.children import Child, ChildFailed
+from tests.support.go_module import BuildError
 
 LOOPBACK = "127.0.0.1"
 READY_WITHIN = 120.0
@@ -37,6 +39,10 @@ CLIENT_RATE = ("--kube-api-qps=2000", "--kube-api-burst=4000", "--leader-elect=f
 
 # The heaps are small and the machine has memory: collecting less often saves a fifth of the processor time.
 LEAN = {"GOGC": "400"}
+
+
+# Device taints are beta and off by default in 1.36: the API's version and the gate must both be switched on.
+DEVICE_TAINTS = "--feature-gates=DRADeviceTaintRules=true"
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class ControlPlane:
     _children: dict[str, Child] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.etcd_port = _free_port()
+        self.etcd_port, self.peer_port = _free_port(), _free_port()
         self.api_port = self.where.port or _free_port()
 
     @property
@@ -114,6 +120,11 @@ class ControlPlane:
         """Kill it as `kill -9` would; etcd keeps the objects."""
         self._children["kube-apiserver"].kill()
 
+    def restart_etcd(self) -> None:
+        """Kill it as `kill -9` would, and start it again with its data; others wait for it."""
+        self._children["etcd"].kill()
+        self._spawn("etcd", self._etcd_flags())
+
     async def start_apiserver(self) -> None:
         """Start it on its port and wait until it is ready."""
         self._spawn("kube-apiserver", self._apiserver_flags())
@@ -130,6 +141,14 @@ class ControlPlane:
         for child in self._children.values():
             child.check()
 
+    def cpu_seconds(self) -> float:
+        """Processor time that the programs have used since they started, of all cores together."""
+        ticks = 0
+        for child in self._children.values():
+            fields = Path(f"/proc/{child.process.pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def _spawn(self, name: str, flags: list[str]) -> None:
         log = self.directory / f"{name}.log"
         self._children[name] = Child(name, [self.programs / name, *flags], log, environment=LEAN)
@@ -144,7 +163,7 @@ class ControlPlane:
 
     def _etcd_flags(self) -> list[str]:
         client = f"http://127.0.0.1:{self.etcd_port}"
-        peer = f"http://127.0.0.1:{_free_port()}"
+        peer = f"http://127.0.0.1:{self.peer_port}"
         return [
             f"--data-dir={self.directory / 'etcd'}",
             f"--listen-client-urls={client}",
@@ -173,6 +192,8 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC",
             f"--service-cluster-ip-range={self.where.services}",
             "--allow-privileged=true",
+            "--runtime-config=resource.k8s.io/v1beta2=true",
+            DEVICE_TAINTS,
             # No name server here knows a node. Simulated ones alone have an InternalDNS, which is localhost.
             "--kubelet-preferred-address-types=InternalDNS,InternalIP,Hostname",
         ]
@@ -183,11 +204,12 @@ class ControlPlane:
             f"--service-account-private-key-file={self.directory / 'service-account.key'}",
             f"--root-ca-file={self.directory / 'apiserver.crt'}",
             f"--node-monitor-grace-period={self.where.node_grace_seconds}s",
+            DEVICE_TAINTS,
             *CLIENT_RATE,
         ]
 
     def _scheduler_flags(self) -> list[str]:
-        return [f"--kubeconfig={self.kubeconfig}", *CLIENT_RATE]
+        return [f"--kubeconfig={self.kubeconfig}", DEVICE_TAINTS, *CLIENT_RATE]
 
     def _write_kubeconfigs(self) -> None:
         certificate = (self.directory / "apiserver.crt").read_bytes()
@@ -245,14 +267,14 @@ def _free_port() -> int:
         return port
 
 
-def apply_crds(plane: ControlPlane) -> None:
+def apply_crds(kubectl: str, kubeconfig: Path) -> None:
     """Teach the API server Chaos Mesh's and Argo CD's own kinds."""
     folder = build.crds()
     # Server-side: client-side apply copies each manifest into an annotation, and these are too large for one.
     apply = ["apply", "--server-side", "-f", str(folder)]
     wait = ["wait", "--for=condition=Established", "crd", "--all"]
     for arguments in (apply, wait):
-        command = [plane.kubectl, f"--kubeconfig={plane.kubeconfig}", *arguments]
+        command = [kubectl, f"--kubeconfig={kubeconfig}", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ChildFailed(f"could not apply the CRDs in {folder}: {done.stderr.strip()}")
@@ -263,10 +285,13 @@ async def serve(plane: ControlPlane, **more: Any) -> None:
     print(json.dumps(plane.describe() | more), flush=True)
     asked: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    switches = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+    for number in (signal.SIGINT, signal.SIGTERM, *switches):
         loop.add_signal_handler(number, asked.put_nowait, number)
-    while (number := await asked.get()) in (signal.SIGUSR1, signal.SIGUSR2):
-        if number == signal.SIGUSR1:
+    while (number := await asked.get()) in switches:
+        if number == signal.SIGHUP:
+            plane.restart_etcd()
+        elif number == signal.SIGUSR1:
             plane.stop_apiserver()
         else:
             await plane.start_apiserver()
@@ -275,7 +300,7 @@ async def serve(plane: ControlPlane, **more: Any) -> None:
 async def _serve(directory: Path, *, crds: bool) -> None:
     async with control_plane(directory) as plane:
         if crds:
-            await asyncio.to_thread(apply_crds, plane)
+            await asyncio.to_thread(apply_crds, plane.kubectl, plane.kubeconfig)
         await serve(plane)
 
 
@@ -286,7 +311,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         asyncio.run(_serve(options.directory, crds=not options.no_crds))
-    except (ChildFailed, build.BuildError) as error:
+    except (ChildFailed, BuildError) as error:
         print(f"controlplane: {error}", file=sys.stderr)
         return 1
     return 0

@@ -26,6 +26,7 @@ from tests.controlplane.credentials import User
 from tests.controlplane.groups import Groups
 from tests.controlplane.launch import ControlPlane, Where, control_plane, serve
 from tests.support.children import Child, ChildFailed
+from tests.support.go_module import BuildError, cache_root
 
 NAME = "node-1"
 READY_WITHIN = 60.0
@@ -119,7 +120,7 @@ class Node:
             "-m",
             "tests.controlplane.inside",
             str(self.directory),
-            str(build.cache_root()),
+            str(cache_root()),
         ]
         log = self.directory / "node.log"
         root = Path(__file__).resolve().parents[2]
@@ -248,7 +249,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         asyncio.run(_serve(options.directory))
-    except (ChildFailed, build.BuildError) as error:
+    except (ChildFailed, BuildError) as error:
         print(f"node: {error}", file=sys.stderr)
         return 1
     return 0

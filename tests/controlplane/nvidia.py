@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from tests.controlplane import images
-from tests.controlplane.build import BuildError, cache_root, go, one_at_a_time, say, tail
+from tests.support.go_module import BuildError, cache_root, go, one_at_a_time, say, tail
 
 SOURCE = Path(__file__).resolve().parent / "driver"
 INPUTS = ("go.mod", "go.sum", "driver.go")
@@ -55,7 +55,7 @@ def _compile(folder: Path) -> None:
             "gcc is not installed, and a driver's library is C to its callers: apt-get install gcc"
         )
     started = time.monotonic()
-    say("building NVIDIA's device plugin and the simulated driver (a minute or two the first time)")
+    say("nvidia", "building NVIDIA's device plugin and the simulated driver (a minute or two the first time)")
     staging = folder.with_name(f"{folder.name}.building")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -69,7 +69,7 @@ def _compile(folder: Path) -> None:
     _run("build", *common, str(staging / PLUGIN), PLUGIN_PACKAGE)
     shutil.rmtree(folder, ignore_errors=True)
     staging.rename(folder)
-    say(f"built {folder} in {time.monotonic() - started:.0f} s")
+    say("nvidia", f"built {folder} in {time.monotonic() - started:.0f} s")
 
 
 def _run(*arguments: str, **environment: str) -> str:

@@ -24,6 +24,9 @@ SCALE = {
 }
 CORDON = {"cordon": {"nodes": {"names": ["gpu-0", "gpu-1"]}}, "for": "30s"}
 
+# Whose pods may be on any node that a test drains: on a real scheduler earlier tests moved them about.
+EVERYWHERE = ["platform", "training", "inference", "gateway", "slurm"]
+
 
 def write(folder: Path, *, method: list[dict[str, Any]], **spec: Any) -> Path:
     """An experiment file with this method; `spec` overrides the rest."""
@@ -35,10 +38,16 @@ def write(folder: Path, *, method: list[dict[str, Any]], **spec: Any) -> Path:
             "title": "A test",
             "target": {
                 "context": "gameday-.*",
-                "namespaces": ["platform", "training", "inference"],
+                "namespaces": EVERYWHERE,
                 "nodes": {"selector": "nvidia.com/gpu.present=true"},
             },
-            "blastRadius": {"nodes": 2, "pods": 4, "gpus": 32},
+            "blastRadius": {
+                "nodes": 2,
+                "pods": 16,  # what fits on two nodes of eight GPUs, wherever earlier tests moved pods to
+                "gpus": 32,
+                "services": ["inference/inference"],
+                "namespaces": ["inference"],
+            },
             "steadyState": [REPLICAS],
             "method": method,
             "recovery": {"within": "60s"},

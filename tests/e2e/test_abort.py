@@ -20,13 +20,15 @@ from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
 from tests.e2e.experiments import CORDON, SCALE, write
 from tests.support.platforms import ROOT
+from tests.support.polling import until
 from tests.support.program import Program
+from tests.support.proxy import ApiProxy
 from tests.support.snapshot import Snapshot
 
 BOTH = [{"parallel": [SCALE, CORDON]}]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_interrupts_and_restores(
     number: signal.Signals, gameday: Program, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
@@ -62,6 +64,31 @@ def test_abort_from_another_terminal(gameday: Program, tmp_path: Path, world_unc
     assert (ended.code, ended.verdict) == (3, "aborted"), ended.output
     assert "a real incident" in ended.output
     assert "nothing is in force" in gameday("status").output
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, "abort"])
+def test_a_request_under_way_lands_before_the_undo_however_often_the_run_is_told_to_stop(
+    second: signal.Signals | str,
+    gameday: Program,
+    api_proxy: ApiProxy,
+    tmp_path: Path,
+    world_unchanged: Snapshot,
+) -> None:
+    gameday.environment["KUBECONFIG"] = str(api_proxy.kubeconfig)
+    change = "PATCH /apis/apps/v1/namespaces/platform/deployments/job-queue-controller"
+    api_proxy.hold("PATCH", "deployments/job-queue-controller")
+    with gameday.started(write(tmp_path, method=[SCALE])) as run:
+        until(lambda: any(change in r for r in api_proxy.requests), "the change is on its way", within=60)
+        assert gameday("abort", run.folder.name).code == 0
+        for _ in range(2):
+            if isinstance(second, signal.Signals):
+                run.signal(second)
+            assert gameday("abort", run.folder.name).code == 0
+        assert [e["state"] for e in run.events if e["type"] == "change"] == ["intended"]
+        api_proxy.relent()
+        ended = run.ended()
+    assert (ended.code, ended.verdict) == (3, "aborted"), ended.output
+    assert {e["state"] for e in ended.of("audited")} == {"restored"}
 
 
 def test_an_abort_condition_restores(gameday: Program, tmp_path: Path, world_unchanged: Snapshot) -> None:
@@ -113,7 +140,7 @@ async def test_an_interrupt_ends_the_wait_for_recovery(
     assert (ended.code, ended.verdict) == (130, "interrupted"), ended.output
 
 
-@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 4), (b"\x03", 130), (b"y\n", 0)])
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 4), (b"\x03", 130), (b"y\n", 0), (b"", 130)])
 def test_the_plan_is_approved_at_a_terminal(
     answer: bytes, code: int, gameday: Program, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
@@ -135,6 +162,10 @@ def test_the_plan_is_approved_at_a_terminal(
         assert select.select([ours], [], [], 60)[0], shown.decode(errors="replace")
         shown += os.read(ours, 4096)
     os.write(ours, answer)
+    if not answer:  # the terminal is closed, and its foreground programs get a SIGHUP
+        os.close(ours)
+        assert process.wait(60) == code
+        return
     with contextlib.suppress(OSError):  # the terminal is gone when the program is
         while select.select([ours], [], [], 60)[0] and (more := os.read(ours, 4096)):
             shown += more

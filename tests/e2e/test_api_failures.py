@@ -108,6 +108,23 @@ def test_credentials_that_are_not_accepted(
     assert "credentials in the kubeconfig are not accepted" in ended.output
 
 
+def test_a_drain_asks_again_where_a_namespace_ends(
+    through: Program, api_proxy: ApiProxy, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """kubectl drain waits there; a 403 of another cause is a permission that is missing."""
+    causes = [{"reason": "NamespaceTerminating", "message": "namespace training is being terminated"}]
+    message = "pods is forbidden: because it is being terminated"
+    api_proxy.fail("POST", "/eviction", 403, reason="Forbidden", message=message, causes=causes)
+    drain = {
+        "drain": {"nodes": {"selector": "nvidia.com/gpu.present=true", "pick": 2}, "deleteEmptyDirData": True}
+    }
+    radius = {"nodes": 2, "gpus": 16}
+    ended = through.run(write(tmp_path, method=[{**drain, "for": "2s"}], blastRadius=radius))
+    assert ended.code == 0, ended.output
+    asked = [r for r in api_proxy.requests if "/eviction" in r]
+    assert len(asked) > len(set(asked))
+
+
 def test_watches_that_end_or_are_too_old_do_not_stop_a_drain(
     through: Program, api_proxy: ApiProxy, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
@@ -116,7 +133,8 @@ def test_watches_that_end_or_are_too_old_do_not_stop_a_drain(
     drain = {
         "drain": {"nodes": {"selector": "nvidia.com/gpu.present=true", "pick": 2}, "deleteEmptyDirData": True}
     }
-    with through.started(write(tmp_path, method=[{**drain, "for": "2s"}])) as run:
+    radius = {"nodes": 2, "gpus": 16}
+    with through.started(write(tmp_path, method=[{**drain, "for": "2s"}], blastRadius=radius)) as run:
         run.fault_is("injecting")
         api_proxy.end_connections()
         ended = run.ended()

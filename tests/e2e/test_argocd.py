@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.support.program import Ended, Program, Running
 from tests.support.proxy import ApiProxy
 from tests.support.snapshot import Snapshot
 
-TARGET = {"context": "gameday-.*", "namespaces": [gitops.NAMESPACE, "inference"]}
+TARGET = {"context": "gameday-.*", "namespaces": [gitops.NAMESPACE, "inference", "argocd"]}
 INFERENCE = Ref("argoproj.io/v1alpha1", "Application", "inference", "argocd")
 PARENT = Ref("argoproj.io/v1alpha1", "Application", "gpu-platform", "argocd")
 
@@ -111,6 +112,25 @@ async def test_automated_sync_without_options_is_paused_too(
         assert (await kube.get(ref))["spec"]["syncPolicy"] == {"automated": {}}
 
 
+async def test_no_empty_policy_stands_while_automated_sync_is_paused(
+    settings: Ref, gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """Argo CD removes one in whatever version it is by then: with it would go what was put back meanwhile."""
+    version = (await kube.get(settings))["metadata"]["resourceVersion"]
+    ended = await run(gameday, experiment(tmp_path, rollback()))
+    assert ended.code == 0, ended.output
+    policies: list[Any] = []
+    applications = await kube.resource(settings.api_version, settings.kind)
+    named = {"metadata.name": settings.name}
+    async with aclosing(kube.watch(applications, settings.namespace, fields=named, version=version)) as seen:
+        async for _, application in seen:
+            policies.append(application["spec"].get("syncPolicy"))
+            if policies[-1] and None in policies:
+                break
+    assert {} not in policies
+    assert policies[-1] == {"automated": HEALING}
+
+
 async def test_an_abort_in_the_middle_of_a_rollback_ends_it_and_restores(
     settings: Ref, gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
@@ -197,6 +217,8 @@ async def test_a_rollback_that_nobody_takes_up_is_taken_back(
     """Argo CD looks after its own namespace only, as without --application-namespaces."""
     manifest = gitops.application("settings")
     manifest["metadata"]["namespace"] = gitops.NAMESPACE
+    listed = {"version": "v1", "kind": "ConfigMap", "namespace": gitops.NAMESPACE, "name": "settings"}
+    manifest["status"]["resources"] = [listed | {"status": "OutOfSync"}]
     ref = Ref.of(await kube.create(manifest))
     try:
         file = experiment(tmp_path, rollback(namespace=gitops.NAMESPACE))
@@ -207,6 +229,22 @@ async def test_a_rollback_that_nobody_takes_up_is_taken_back(
         assert ended.code == 130, ended.output
         assert "operation" not in await kube.get(ref)
         assert {e["state"] for e in ended.of("audited")} == {"restored"}
+    finally:
+        await kube.delete(ref)
+
+
+async def test_what_an_application_does_not_list_is_not_nothing(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """It would be rolled back with no pods and no objects counted. (Here nobody compares it.)"""
+    manifest = gitops.application("settings")
+    manifest["metadata"]["namespace"] = gitops.NAMESPACE
+    ref = Ref.of(await kube.create(manifest))
+    try:
+        file = experiment(tmp_path, rollback(namespace=gitops.NAMESPACE))
+        ended = await asyncio.to_thread(gameday, "plan", file)
+        assert ended.code == 4, ended.output
+        assert f"{ref} lists no object of its own (status.resources)" in " ".join(ended.output.split())
     finally:
         await kube.delete(ref)
 
@@ -243,6 +281,17 @@ async def test_a_rollback_that_nobody_takes_up_is_taken_back(
             },
             "is not a path to a field",
         ),
+        (
+            {
+                "drift": {
+                    "resource": "secret/x",
+                    "namespace": gitops.NAMESPACE,
+                    "path": "data.a",
+                    "value": "1",
+                }
+            },
+            "is a Secret, whose value would have to be written down",
+        ),
     ],
 )
 async def test_what_cannot_be_done_is_refused_with_what_there_is(
@@ -270,6 +319,48 @@ async def test_an_application_that_another_one_would_restore_is_refused(
         assert "gpu-platform, whose self-heal would switch automated sync on again" in ended.output
     finally:
         await kube.patch(PARENT, {"spec": {"syncPolicy": None}}, "merge")
+
+
+ELSEWHERE = [{"server": "https://198.18.9.9:6443"}, {"name": "prod-eu"}]
+
+
+@pytest.mark.parametrize("place", ELSEWHERE, ids=["by server", "by name"])
+async def test_an_application_of_another_cluster_is_refused(
+    place: dict[str, str], gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """Neither what it would change nor its pods can be seen here; an object of that name here is not its."""
+    async with gitops.deployed(kube, gitops.application("settings")) as ref:
+        destination = {"server": None, "namespace": gitops.NAMESPACE, **place}
+        await kube.patch(ref, {"spec": {"destination": destination}}, "merge")
+        try:
+            for step, said in (
+                (rollback(), "deploys to another cluster"),
+                (drift(), "to another cluster by"),
+            ):
+                ended = await asyncio.to_thread(gameday, "plan", experiment(tmp_path, step))
+                assert ended.code == 4, ended.output
+                text = " ".join(ended.output.split())
+                assert said in text
+                assert next(iter(place.values())) in text
+        finally:
+            back = {"name": None, **gitops.DESTINATION}
+            await kube.patch(ref, {"spec": {"destination": back}}, "merge")
+
+
+@pytest.mark.parametrize("place", ELSEWHERE, ids=["by server", "by name"])
+async def test_an_application_of_another_cluster_fights_no_fault_here(
+    place: dict[str, str], gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    before = (await kube.get(INFERENCE))["spec"]["destination"]
+    await kube.patch(INFERENCE, {"spec": {"destination": {"server": None, **place}}}, "merge")
+    try:
+        scale = {"workload": "deployment/inference", "namespace": "inference", "replicas": 10}
+        file = write(tmp_path, method=[{"scale": scale}], blastRadius={"pods": 4, "gpus": 4})
+        ended = await asyncio.to_thread(gameday, "plan", file)
+        assert ended.code == 0, ended.output
+        assert "argocd/inference deploys" not in " ".join(ended.output.split())
+    finally:
+        await kube.patch(INFERENCE, {"spec": {"destination": {"name": None, **before}}}, "merge")
 
 
 @pytest.mark.parametrize("ignores", [False, True], ids=["writes all", "ignores the policy"])

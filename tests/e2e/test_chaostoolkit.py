@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from gameday.experiment.chaostoolkit import to_experiment
 from tests.e2e.experiments import write
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
@@ -26,6 +25,7 @@ def native(folder: Path, *method: dict[str, Any]) -> Path:
     rollbacks = [shell("make it again", f"touch {file}; echo rollback >> {log}")]
     document = {
         "title": "The file stays",
+        "description": "n/a",
         "steady-state-hypothesis": {"title": "healthy", "probes": probes},
         "method": [shell("note", f"echo action >> {log}"), *method],
         "rollbacks": rollbacks,
@@ -50,22 +50,77 @@ def test_a_native_experiment_runs_unchanged(
     assert said(tmp_path) == ["action", "rollback"]
 
 
+SECRETS = {
+    "acme": {"password": "correct-horse", "token": {"type": "env", "key": "ACME_TOKEN"}, "number": 7654321}
+}
+UNRULY = """
+import os, sys
+
+def end(text: str) -> None:
+    sys.exit(text)
+
+def break_off(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+    os._exit(3)
+"""
+VALUES = ("correct-horse", "battery/staple", "7654321")
+
+
+def test_what_an_activity_prints_of_its_secrets_is_in_no_file_and_no_output(
+    gameday: Program, tmp_path: Path
+) -> None:
+    """By a probe, an action whose result is logged, one that fails, one that ends its process, a rollback."""
+    told = "${password} ${token} ${number}"
+    uses = {"secrets": ["acme"]}
+
+    def python(name: str, module: str, func: str, **arguments: Any) -> dict[str, Any]:
+        provider = {"type": "python", "module": module, "func": func, "arguments": arguments, **uses}
+        return {"type": "action", "name": name, "provider": provider}
+
+    def says(name: str, kind: str = "action", **more: Any) -> dict[str, Any]:
+        made = shell(name, f"echo {told}; echo {told} >&2", kind, **more)
+        return made | {"provider": made["provider"] | uses}
+
+    document = {
+        "title": "Secrets",
+        "description": "n/a",
+        "secrets": SECRETS,
+        "steady-state-hypothesis": {"title": "t", "probes": [says("ask", "probe", tolerance=0)]},
+        "method": [
+            says("say"),
+            python("fail", "os", "unlink", path=f"/nowhere/{told}"),
+            python("end", "acme_unruly", "end", text=told),
+            python("break off", "acme_unruly", "break_off", text=told),
+        ],
+        "rollbacks": [says("say again")],
+    }
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(document))
+    (tmp_path / "acme_unruly.py").write_text(UNRULY)
+    ended = gameday.run(file, env={"ACME_TOKEN": VALUES[1], "PYTHONPATH": str(tmp_path)})
+    assert ended.verdict == "passed", ended.output
+    assert ended.folder is not None
+    said = ended.output + "".join(p.read_text() for p in ended.folder.rglob("*") if p.is_file())
+    for words in ("say returned", "/nowhere/", "exit ***", "without a result: ***", "say again"):
+        assert words in said
+    assert not [value for value in VALUES if value in said]
+
+
+def test_a_secret_that_is_too_short_to_be_masked_is_refused(gameday: Program, tmp_path: Path) -> None:
+    file = native(tmp_path)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"secrets": {"acme": {"password": "12345"}}}))
+    ended = gameday.run(file)
+    assert (ended.code, ended.verdict) == (4, "refused"), ended.output
+    assert "password, a secret by its name, is shorter than 6 characters" in " ".join(ended.output.split())
+    assert not (tmp_path / "log").exists()
+
+
 def test_what_only_the_rollback_mends_does_not_pass(gameday: Program, tmp_path: Path) -> None:
-    document = json.loads(native(tmp_path, shell("break it", f"rm {tmp_path}/healthy")).read_text())
-    ended = gameday.run(_short(tmp_path, document))
-    assert ended.code == 3, ended.output
-    assert "steady state did not return" in ended.output
+    ended = gameday.run(native(tmp_path, shell("break it", f"rm {tmp_path}/healthy")))
+    assert (ended.code, ended.verdict) == (1, "deviated"), ended.output
+    assert "steady state did not hold after the method" in ended.output
     assert said(tmp_path) == ["action", "rollback"]
     assert (tmp_path / "healthy").exists()
-
-
-def _short(folder: Path, document: dict[str, Any]) -> Path:
-    """The same as one of our files, so that the test need not wait for a whole minute."""
-    ours, _ = to_experiment(document)
-    ours["spec"]["recovery"] = {"within": "5s"}
-    path = folder / "ours.yaml"
-    path.write_text(json.dumps(ours))
-    return path
 
 
 def test_a_missing_extension_is_refused_before_anything_runs(gameday: Program, tmp_path: Path) -> None:

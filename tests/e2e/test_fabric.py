@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gameday.ledger import locks
 from gameday.platform import sriov
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
@@ -109,6 +112,7 @@ def test_killed_the_node_brings_its_link_back_by_itself(
 ) -> None:
     with gameday.started(write(tmp_path, method=[{**DOWN, "for": "10m"}], blastRadius=RADIUS)) as run:
         run.fault_is("in")
+        until(lambda: reading(platform, "node_network_carrier{", "gpu-7", "ens1f0") == 0, "the link is down")
         name = run.kill()
     until(lambda: reading(platform, "node_network_carrier{", "gpu-7", "ens1f0") == 1, "the link", within=120)
     ended = gameday("recover", "--run", name, "--force")
@@ -128,13 +132,94 @@ def test_recovery_brings_a_vf_back(
     assert reading(platform, "node_infiniband_state_id{", "gpu-7", "mlx5_4") == 4
 
 
+async def test_the_node_of_a_vf_of_a_pod_is_locked(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """A program changes the node's card: nobody else may change the node meanwhile."""
+    vf = {"vf": {"pod": {**TRAINER, "pick": 1}, "state": "disable"}, "for": "60s"}
+    with gameday.started(write(tmp_path, method=[vf], blastRadius=RADIUS)) as run:
+        run.fault_is("in")
+        told = next(e for e in run.events if e["type"] == "fault" and e["state"] == "in")
+        held = await locks.held(kube)
+        run.signal(signal.SIGTERM)
+        run.ended()
+    node = told["evidence"][0].partition(":")[0]
+    assert ("Node", node) in held[run.folder.name]
+
+
+@asynccontextmanager
+async def closed(kube: Kube) -> AsyncIterator[set[str]]:
+    """The nodes of the trainers, which take no more pods."""
+    trainers = await kube.list(PODS, "training", labels="app=trainer", fields={"status.phase": "Running"})
+    names = {t["spec"]["nodeName"] for t in trainers}
+    for name in names:
+        await kube.patch(Ref("v1", "Node", name), {"spec": {"unschedulable": True}}, "merge")
+    try:
+        yield names
+    finally:
+        for name in names:
+            await kube.patch(Ref("v1", "Node", name), {"spec": {"unschedulable": None}}, "merge")
+
+
+@pytest.mark.parametrize("nodes", ["kubernetes.io/hostname=cpu-0", None], ids=["of others", "none"])
+async def test_a_vf_of_a_pod_on_a_node_outside_the_target(
+    nodes: str | None, gameday: Program, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """The pod is the target's, and a program would change the node's card."""
+    target: dict[str, Any] = {"namespaces": ["training"]} | ({"nodes": {"selector": nodes}} if nodes else {})
+    vf = {"vf": {"pod": TRAINER, "state": "disable"}, "for": "2s"}
+    ended = gameday("plan", write(tmp_path, method=[vf], target=target, blastRadius=RADIUS))
+    assert ended.code == 4, ended.output
+    assert "outside the target's nodes" in " ".join(ended.output.split())
+
+
+KILL = {"podKill": {**TRAINER, "pick": "all", "grace": 0}, "for": "8s"}
+
+
+async def test_the_node_that_a_pod_moved_to_is_locked(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    vf = {"vf": {"pod": TRAINER, "state": "disable"}, "for": "60s"}
+    file = write(tmp_path, method=[KILL, vf], blastRadius=RADIUS, steadyBetweenSteps=False)
+    async with closed(kube) as before:
+        with gameday.started(file) as run:
+            run.until(
+                lambda e: e["type"] == "fault" and (e["step"], e["state"]) == ("2", "in"), "a VF is down"
+            )
+            held = await locks.held(kube)
+            told = next(
+                e for e in run.events if e["type"] == "fault" and (e["step"], e["state"]) == ("2", "in")
+            )
+            run.signal(signal.SIGTERM)
+            run.ended()
+    node = told["evidence"][0].partition(":")[0]
+    assert node not in before
+    assert ("Node", node) in held[run.folder.name]
+
+
+async def test_a_pod_that_moved_out_of_the_target_is_left_alone(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    vf = {"vf": {"pod": TRAINER, "state": "disable"}, "for": "2s"}
+    async with closed(kube) as before:
+        target = {
+            "namespaces": ["training", "platform"],
+            "nodes": {"selector": f"kubernetes.io/hostname in ({','.join(sorted(before))})"},
+        }
+        file = write(tmp_path, method=[KILL, vf], target=target, blastRadius=RADIUS, steadyBetweenSteps=False)
+        ended = await asyncio.to_thread(gameday.run, file)
+    assert ended.code == 3, ended.output
+    assert "outside the target's nodes" in " ".join(ended.output.split())
+    programs = [e for e in ended.of("change") if e["step"] == "2" and "ask" not in e["summary"]]
+    assert not programs
+
+
 async def test_the_vf_of_a_pod_that_moved_meanwhile(
     gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
     """Approved for one pod, made on a VF that its successors have."""
-    kill = {"podKill": {**TRAINER, "pick": "all", "grace": 0}, "for": "8s"}
     vf = {"vf": {"pod": TRAINER, "state": "disable"}, "for": "2s"}
-    file = write(tmp_path, method=[kill, vf], blastRadius=RADIUS, steadyBetweenSteps=False)
+    file = write(tmp_path, method=[KILL, vf], blastRadius=RADIUS, steadyBetweenSteps=False)
     ended = await asyncio.to_thread(gameday.run, file)
     assert ended.verdict == "passed", ended.output
     told = next(e for e in ended.of("fault") if e["step"] == "2" and e["state"] == "in")

@@ -78,7 +78,10 @@ async def no_operator(kube: Kube) -> AsyncIterator[Object]:
     labels = {"name": "nvidia-device-plugin-ds"}
     terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}]}]
     affinity = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
-    container = {"name": "nvidia-device-plugin-ctr", "image": "nvcr.io/nvidia/k8s-device-plugin:v0.18.0"}
+    sockets = {"name": "device-plugin", "hostPath": {"path": "/var/lib/kubelet/device-plugins"}}
+    mount = {"name": "device-plugin", "mountPath": "/var/lib/kubelet/device-plugins"}
+    image = "nvcr.io/nvidia/k8s-device-plugin:v0.18.0"
+    container = {"name": "nvidia-device-plugin-ctr", "image": image, "volumeMounts": [mount]}
     daemons = {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -88,7 +91,11 @@ async def no_operator(kube: Kube) -> AsyncIterator[Object]:
             "updateStrategy": {"type": "RollingUpdate"},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": {"affinity": {"nodeAffinity": affinity}, "containers": [container]},
+                "spec": {
+                    "affinity": {"nodeAffinity": affinity},
+                    "containers": [container],
+                    "volumes": [sockets],
+                },
             },
         },
     }
@@ -122,7 +129,12 @@ async def test_without_an_operator_no_other_node_is_disturbed(
 ) -> None:
     before = await _plugin(kube, "gpu-7")
     ref = Ref.of(no_operator)
-    with gameday.started(write(tmp_path, method=_loss("gpu-6"))) as run:
+    target = {
+        "namespaces": ["kube-system"],
+        "nodes": {"selector": "nvidia.com/gpu.present=true"},
+        "allowProtected": ["Namespace/kube-system"],  # where the plugin's DaemonSet is
+    }
+    with gameday.started(write(tmp_path, method=_loss("gpu-6"), target=target)) as run:
         run.fault_is("in")
         assert await _plugin(kube, "gpu-6") == ""
         assert (await _plugin(kube, "gpu-7"), await _allocatable(kube, "gpu-7")) == (before, 8)

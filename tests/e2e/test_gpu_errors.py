@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,9 @@ async def test_an_xid_in_dcgm_takes_the_node_out_of_service_until_it_is_over(
         ended = run.ended()
     evidence = {e["state"]: e.get("evidence") for e in ended.of("fault")}
     assert evidence["in"] == [f"{NODE} GPU {g}: DCGM field 230 is 79" for g in (0, 1)]
+    assert "DCGM was restarted" in str(
+        ended.of("change")
+    )  # its health would hold it against the node for ever
     assert await dcgm.value(kube, NODE, 1, dcgm.XID_FIELD) == 0
     await eventually(lambda: _free(kube))
 
@@ -90,7 +95,8 @@ async def test_a_killed_run_is_taken_back_by_another_process(
     assert "nothing is in force" in gameday("status").output
     await eventually(lambda: _free(kube))
     assert await dcgm.value(kube, NODE, 0, dcgm.XID_FIELD) == 0
-    assert await gpud.health(gpud.url_of(await _node(kube)), gpud.XID_COMPONENT) == "Healthy"
+    url = gameday.platform.gpud_url.replace("{node}", NODE)
+    assert await gpud.health(url, gpud.XID_COMPONENT) == "Healthy"
 
 
 async def test_the_report_says_who_reacted(
@@ -146,7 +152,56 @@ async def test_partitions_go_when_the_run_was_killed(
         name = run.kill()
         ended = gameday("recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
-    await eventually(lambda: _whole(kube))
+    assert await _whole(kube), "what is called restored was read back: the MIG manager has followed"
+
+
+async def test_a_drain_around_partitions_ends_after_them_when_the_run_is_stopped(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """Pods that came back before the GPUs are whole would keep the MIG manager from making them so."""
+    with gameday.started(_partitioned(tmp_path, "60s")) as run:
+        run.until(lambda e: e["type"] == "fault" and (e["kind"], e["state"]) == ("gpu", "in"), "MIG is in")
+        run.signal(signal.SIGTERM)
+        ended = run.ended()
+    assert ended.verdict == "interrupted", ended.output
+    undone = [e["summary"] for e in ended.of("change") if e["state"] == "undone"]
+    assert ["mig.config" in undone[0], "unschedulable" in undone[1]] == [True, True], undone
+    assert await _whole(kube)
+
+
+@pytest.fixture
+async def holder(kube: Kube) -> AsyncIterator[str]:
+    """A pod that holds a GPU of the node."""
+    one = {"limits": {"nvidia.com/gpu": "1"}, "requests": {"nvidia.com/gpu": "1"}}
+    container = {"name": "main", "image": "example.com/holder:1", "resources": one}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "holder", "namespace": "training"},
+        "spec": {"nodeName": NODE, "containers": [container]},
+    }
+    await kube.create(pod)
+    try:
+        await eventually(lambda: _runs(kube, Ref.of(pod)))
+        yield "training/holder"
+    finally:
+        await kube.delete(Ref.of(pod), grace=0)
+
+
+async def _runs(kube: Kube, pod: Ref) -> bool:
+    return bool((await kube.get(pod))["status"].get("phase") == "Running")
+
+
+async def test_a_partition_that_fails_names_who_holds_the_gpus(
+    gameday: Program, kube: Kube, holder: str, tmp_path: Path
+) -> None:
+    mig = {"config": "all-1g.10gb", "allowInUse": True}
+    bounds = {"nodes": 1, "gpus": 8, "pods": 8}
+    ended = await asyncio.to_thread(gameday.run, write(tmp_path, method=_method(mig=mig), blastRadius=bounds))
+    failed = next(e for e in ended.of("fault") if e["state"] == "failed")
+    assert f"failed to make all-1g.10gb of {NODE}: GPUs are held by" in failed["message"], failed
+    assert holder in failed["message"]
+    assert await _whole(kube)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ import pytest
 
 from tests.e2e.experiments import CORDON, SCALE, write
 from tests.support.platforms import ROOT
+from tests.support.polling import until
 from tests.support.program import Program, Running
+from tests.support.proxy import ApiProxy
 from tests.support.snapshot import Snapshot
 
 METHOD: list[dict[str, Any]] = [
@@ -128,3 +130,35 @@ def test_the_janitor_restores_a_run_whose_lease_ran_out(
     finally:
         janitor.kill()
         janitor.wait()
+
+
+def test_a_recovery_is_not_cut_off_by_a_dropped_session(
+    gameday: Program, api_proxy: ApiProxy, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """SIGHUP lets it finish; only a second signal leaves the rest, and the exit code says so."""
+    with gameday.started(write(tmp_path, method=[SCALE])) as run:
+        run.fault_is("in")
+        name = run.kill()
+    api_proxy.fail("PATCH", "deployments/job-queue-controller", 503, times=10_000)
+    recovering = subprocess.Popen(
+        [sys.executable, "-m", "gameday", "recover", "--run", name, "--force"],
+        cwd=ROOT,
+        env={**gameday.environment, "KUBECONFIG": str(api_proxy.kubeconfig)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        until(lambda: any("PATCH" in r and "job-queue" in r for r in api_proxy.requests), "the undo began")
+        recovering.send_signal(signal.SIGHUP)
+        assert recovering.stdout is not None
+        said = iter(recovering.stdout.readline, "")  # among it that the undo is still tried
+        assert any("what is under way is put back first" in line for line in said)
+        recovering.send_signal(signal.SIGTERM)
+        rest = recovering.stdout.read()
+        assert recovering.wait(30) == 5, rest
+        assert "run `gameday recover` again" in rest
+    finally:
+        recovering.kill()
+        recovering.wait()
+    _recover(gameday, name)

@@ -13,18 +13,19 @@ import pytest
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_ready
 from gameday.platform.resources import NODES
-from tests.e2e.experiments import write
+from tests.e2e.experiments import EVERYWHERE, write
 from tests.support.polling import eventually
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
+PAUSED, CONTROL_PLANE = "cluster.x-k8s.io/paused", "cluster.x-k8s.io/control-plane"
 POOL = "node.cluster.x-k8s.io/pool=elastic"
-TARGET = {"context": "gameday-.*", "namespaces": ["platform"], "nodes": {"selector": POOL}}
+TARGET = {"context": "gameday-.*", "namespaces": EVERYWHERE, "nodes": {"selector": POOL}}
 STEP: dict[str, Any] = {"machine": {"nodes": {"selector": POOL}, "replacedWithin": "2m"}, "for": "1s"}
 
 
 def _experiment(folder: Path, **spec: Any) -> Path:
-    return write(folder, method=[{**STEP, **spec}], target=TARGET, blastRadius={"nodes": 1})
+    return write(folder, method=[{**STEP, **spec}], target=TARGET, blastRadius={"nodes": 1, "gpus": 8})
 
 
 async def _pool(kube: Kube) -> list[Object]:
@@ -72,20 +73,54 @@ async def test_cut_off_nothing_is_left_to_undo(
     await eventually(lambda: _pool(kube), lambda found: len(found) == 1, within=60.0)
 
 
+@pytest.mark.parametrize("state", ["in", "undoing"])
+async def test_a_signal_ends_the_wait_for_a_replacement(
+    state: str, gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """Nothing is there to undo, so nothing is waited for, whenever the signal comes."""
+    before = await _machine(kube)
+    held = {"for": "60s" if state == "in" else "1ms"}
+    with gameday.started(_experiment(tmp_path, **held)) as run:
+        await asyncio.to_thread(run.until, lambda e: e["type"] == "fault" and e["state"] == state, state)
+        run.signal(signal.SIGTERM)
+        ended = await asyncio.to_thread(run.ended)
+    assert (ended.code, ended.verdict) == (130, "interrupted"), ended.output
+    (failed,) = [e for e in ended.of("fault") if e["state"] == "failed"]
+    assert "the run was stopped, and there is nothing to undo" in failed["message"]
+    assert before != await _machine(kube)
+
+
+@pytest.mark.parametrize(
+    ("of", "body", "words"),
+    [
+        ("Machine", {"metadata": {"annotations": {PAUSED: ""}}}, "is paused"),
+        ("MachineSet", {"metadata": {"annotations": {PAUSED: ""}}}, "is paused"),
+        ("Cluster", {"spec": {"paused": True}}, "is paused (spec.paused)"),
+        ("Machine", {"metadata": {"labels": {CONTROL_PLANE: ""}}}, "one of the control plane's"),
+    ],
+    ids=["machine paused", "set paused", "cluster paused", "control plane"],
+)
 async def test_a_machine_that_nobody_would_remove_or_replace_is_refused(
-    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+    of: str,
+    body: Object,
+    words: str,
+    gameday: Program,
+    kube: Kube,
+    tmp_path: Path,
+    world_unchanged: Snapshot,
 ) -> None:
     machine = await _machine(kube)
-    file = _experiment(tmp_path)
-    for meta, words in (
-        ({"annotations": {"cluster.x-k8s.io/paused": ""}}, "is paused"),
-        ({"labels": {"cluster.x-k8s.io/control-plane": ""}}, "one of the control plane's"),
-    ):
-        await kube.patch(machine, {"metadata": meta}, "merge")
-        try:
-            ended = await asyncio.to_thread(gameday.run, file)
-        finally:
-            gone = {key: dict.fromkeys(values) for key, values in meta.items()}
-            await kube.patch(machine, {"metadata": gone}, "merge")
-        assert ended.code == 4, ended.output
-        assert words in " ".join(ended.output.split())
+    spec = (await kube.get(machine))["spec"]
+    named = {"Machine": machine.name, "MachineSet": "elastic", "Cluster": spec["clusterName"]}
+    ref = Ref(machine.api_version, of, named[of], machine.namespace)
+    await kube.patch(ref, body, "merge")
+    try:
+        ended = await asyncio.to_thread(gameday.run, _experiment(tmp_path))
+    finally:
+        await kube.patch(ref, _taken_out(body), "merge")
+    assert ended.code == 4, ended.output
+    assert words in " ".join(ended.output.split())
+
+
+def _taken_out(body: Object) -> Object:
+    return {k: _taken_out(v) if isinstance(v, dict) else None for k, v in body.items()}

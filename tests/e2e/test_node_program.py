@@ -30,7 +30,10 @@ LABELLED = "app.kubernetes.io/name=gameday-node"
 
 
 def _shutdown(folder: Path, hold: str = "60s", program: dict[str, Any] | None = None, **spec: Any) -> Path:
-    target = {"context": "gameday-.*", "nodes": {"selector": "nvidia.com/gpu.present=true"}}
+    target: dict[str, Any] = {"context": "gameday-.*", "nodes": {"selector": "nvidia.com/gpu.present=true"}}
+    target |= {
+        "namespaces": ["inference", "platform", "training"]
+    }  # of the pods that are given up with a lost node
     target |= {"nodeProgram": program} if program else {}
     method = [{**SHUTDOWN, "for": hold}]
     return write(folder, method=method, **{"target": target, "blastRadius": RADIUS, **spec})
@@ -295,3 +298,14 @@ def test_options_that_are_wrong(program: dict[str, Any], named: str, tmp_path: P
     with pytest.raises(InvalidExperiment) as refused:
         load(_shutdown(tmp_path, program=program))
     assert named in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("image", "warned"), [("registry.example/python:3.13", True), (f"python@sha256:{'0' * 64}", False)]
+)
+def test_an_image_that_may_be_exchanged_is_warned_about(
+    image: str, warned: bool, gameday: Program, tmp_path: Path
+) -> None:
+    """It runs as root on the nodes: who may push to its registry would."""
+    ended = gameday("plan", _shutdown(tmp_path, program={"image": image}))
+    assert ("its tag may be moved" in " ".join(ended.output.split())) == warned, ended.output

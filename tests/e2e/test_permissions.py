@@ -20,7 +20,8 @@ async def test_a_missing_permission_is_named(
     if platform.restricted_kubeconfig is not None:
         env = {"KUBECONFIG": str(platform.restricted_kubeconfig)}
         ended = await asyncio.to_thread(gameday.run, file, env=env)
-        assert 'cannot get resource "nodes"' in ended.output
+        assert 'User "restricted" cannot get resource "' in ended.output, ended.output
+        assert "the missing RBAC permission: get" in ended.output, ended.output
     else:
         denials = f"{platform.api_url}/sandbox/denials"
         async with aiohttp.ClientSession() as session:

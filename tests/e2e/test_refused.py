@@ -26,6 +26,16 @@ POD_CHAOS = {
     "chaosMesh": {"kind": "PodChaos", "spec": {"action": "pod-kill", "mode": "one", "selector": ONE}}
 }
 NODES = {"selector": "nvidia.com/gpu.present=true"}
+KILL_BOTH = {"podKill": {"selector": "app=job-queue-controller", "namespace": "platform", "pick": "all"}}
+KILL: dict[str, Any] = {"action": "pod-kill", "selector": ONE}
+OFTEN: dict[str, Any] = {"schedule": "@every 5s", "type": "PodChaos", "concurrencyPolicy": "Allow"}
+OFTEN |= {"historyLimit": 2, "podChaos": {**KILL, "mode": "one"}}
+
+
+def _flow(*templates: dict[str, Any]) -> dict[str, Any]:
+    """A step with a Workflow that begins with its first template."""
+    spec = {"entry": templates[0]["name"], "templates": list(templates)}
+    return {"chaosMesh": {"kind": "Workflow", "spec": spec}, "for": "10s"}
 
 
 def _refused(ended: Ended, *words: str) -> None:
@@ -64,6 +74,47 @@ def _refused(ended: Ended, *words: str) -> None:
                 "blastRadius": {"pods": 2, "gpus": 8},
             },
             ["3 pods (at most 2"],
+        ),
+        (
+            {"method": [KILL_BOTH, {"wait": "1s"}, KILL_BOTH], "blastRadius": {"pods": 2}},
+            ["4 pods (at most 2"],
+        ),
+        (  # in 20 s it fires four times, and once more before it hears of the end
+            {
+                "method": [
+                    {"chaosMesh": {"kind": "Schedule", "spec": OFTEN, "settleWithin": "10s"}, "for": "10s"}
+                ],
+                "blastRadius": {"pods": 2},
+            },
+            ["5 pods (at most 2"],
+        ),
+        (
+            {
+                "method": [
+                    _flow(
+                        {"name": "each", "templateType": "Serial", "children": ["kill", "kill", "kill"]},
+                        {"name": "kill", "templateType": "PodChaos", "podChaos": {**KILL, "mode": "all"}},
+                    )
+                ],
+                "blastRadius": {"pods": 2},
+            },
+            ["6 pods (at most 2"],
+        ),
+        (
+            {
+                "method": [
+                    _flow(
+                        {"name": "both", "templateType": "Parallel", "children": ["often", "often"]},
+                        {"name": "often", "templateType": "Schedule", "schedule": OFTEN, "deadline": "15s"},
+                    )
+                ],
+                "blastRadius": {"pods": 2},
+            },
+            ["8 pods (at most 2"],
+        ),
+        (
+            {"method": [_flow({"name": "a", "templateType": "Serial", "children": ["a"]})]},
+            ["template a is inside itself"],
         ),
         ({"steadyState": [{**REPLICAS, "is": ">= 3"}]}, ["steady state does not hold", "2 is not >= 3"]),
         (
@@ -165,3 +216,42 @@ def test_a_saved_plan_is_run_as_it_is(gameday: Program, tmp_path: Path, world_un
     _refused(other, "made for another experiment")
     plan.write_text(plan.read_text().replace("gpu-1", "gpu-2"))
     _refused(gameday.run(file, "--plan", plan), "changed after it was made")
+
+
+def test_a_refused_plan_says_so_last_and_shows_no_steps_that_it_does_not_have(
+    gameday: Program, tmp_path: Path
+) -> None:
+    nowhere = {
+        "scale": {"workload": "deployment/nowhere", "namespace": "platform", "replicas": 0},
+        "for": "1s",
+    }
+    ended = gameday("plan", write(tmp_path, method=[nowhere]))
+    assert ended.code == 4, ended.output
+    last = ended.output.strip().splitlines()[-1]
+    assert last.startswith("refused by: ") or "checks refuse it: " in last, ended.output
+    assert "targets" not in ended.output
+    assert "seed" not in ended.output
+
+
+def test_what_goes_into_a_file_is_not_cut_to_the_width_of_a_terminal(
+    gameday: Program, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    del gameday.environment["COLUMNS"]
+    ended = gameday("plan", write(tmp_path, method=[SCALE, CORDON]))
+    assert ended.code == 0, ended.output
+    assert "scale Deployment platform/job-queue-controller from 2 to 0" in ended.output
+
+
+def test_a_file_that_names_no_context_is_warned_about(gameday: Program, tmp_path: Path) -> None:
+    target = {k: v for k, v in TARGET.items() if k != "context"}
+    file = write(tmp_path, method=[SCALE], target=target)
+    assert "spec.target.context: none is named" in gameday("validate", file).output
+    assert "spec.target.context" not in gameday("validate", write(tmp_path, method=[SCALE])).output
+
+
+def test_the_report_names_the_cluster_to_run_it_again_on(
+    gameday: Program, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    ended = gameday.run(write(tmp_path, method=[{**SCALE, "for": "1s"}], abortIf="none"))
+    assert ended.folder is not None
+    assert f"--context={gameday.platform.context}" in (ended.folder / "report.md").read_text()

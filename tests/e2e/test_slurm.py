@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import urllib.request
@@ -12,6 +13,8 @@ import pytest
 
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
+from gameday.platform.resources import PODS
+from gameday.sandbox.fleet.slurm.scontrol import RETURNS
 from tests.e2e.experiments import CORDON, write
 from tests.support.platforms import Platform
 from tests.support.polling import eventually, until
@@ -38,7 +41,7 @@ def experiment(
         "nodes": {"selector": "nvidia.com/gpu.present=true"},
         **({"slurm": slurm} if slurm else {}),
     }
-    radius = {"nodes": 2, "gpus": 32}
+    radius = {"nodes": 2, "gpus": 32, "partitions": ["gpu"]}
     settings = {"target": target, "blastRadius": radius, "steadyState": [RUNS], **spec}
     return write(folder, method=list(steps), **settings)
 
@@ -110,6 +113,37 @@ def test_the_job_leaves_a_drained_node(
         ended = run.ended()
     assert ended.code == 130, ended.output
     assert {e["state"] for e in ended.of("audited")} == {"restored"}
+
+
+@pytest.mark.parametrize(
+    ("returns", "verdict", "by"), [("2", "passed", "the platform itself"), ("1", "deviated", "somebody else")]
+)
+async def test_a_node_that_comes_back_by_itself(
+    returns: str,
+    verdict: str,
+    by: str,
+    gameday: Program,
+    slurm: Asked,
+    kube: Kube,
+    tmp_path: Path,
+    world_unchanged: Snapshot,
+) -> None:
+    """By what Slurm is told to do with a node that registers; a resume stands for its registration."""
+    pods = await kube.list(PODS, EXEC["namespace"], labels=EXEC["selector"])
+    said = {RETURNS: returns}
+    await kube.patch(Ref.of(pods[0]), {"metadata": {"annotations": said}}, "merge")
+    down = {"slurm": {"down": {"names": ["gpu-7"]}}, "for": "60s"}
+    try:
+        with gameday.started(experiment(tmp_path, down, slurm={"exec": EXEC})) as run:
+            await asyncio.to_thread(run.fault_is, "in")
+            slurm("node/gpu-7", {"state": ["RESUME"]})
+            ended = await asyncio.to_thread(run.ended)
+    finally:
+        await kube.patch(Ref.of(pods[0]), {"metadata": {"annotations": {RETURNS: None}}}, "merge")
+    assert ended.verdict == verdict, ended.output
+    assert ended.of("fault")[-1]["by"] == by
+    warned = "comes back when it registers, and the step ends then" in " ".join(ended.output.split())
+    assert warned == (returns == "2")
 
 
 def test_down_and_requeue_and_hold(

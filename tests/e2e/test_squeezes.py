@@ -13,6 +13,8 @@ from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from gameday.platform.resources import PODS
 from tests.e2e.experiments import write
+from tests.support.monitoring import Wire
+from tests.support.platforms import Platform
 from tests.support.polling import eventually
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
@@ -68,6 +70,7 @@ async def test_killed_and_recovered_elsewhere(
     before = await _state(kube)
     with gameday.started(write(tmp_path, method=[{**fault, "for": "60s"}])) as run:
         await asyncio.to_thread(run.fault_is, "in")
+        assert await _state(kube) != before
         name = run.kill()
     recovered = await asyncio.to_thread(gameday, "recover", "--run", name, "--force")
     assert recovered.code == 0, recovered.output
@@ -89,6 +92,38 @@ async def test_resized_pods_are_not_restarted_and_have_less(
     assert ended.code == 0, ended.output
     assert restarts(await kube.list(PODS, "inference", labels="app=inference")) == pods
     assert "limits.cpu of server 4" in str(ended.of("fault"))
+
+
+def _squeezed(cpu: str, pick: Any, seconds: str) -> dict[str, Any]:
+    return {"podResize": {**RESIZE["podResize"], "cpu": cpu, "pick": pick}, "for": seconds}
+
+
+@pytest.mark.parametrize(("first", "then"), [("20s", "1s"), ("12s", "12s")], ids=["within", "beyond"])
+async def test_pods_that_two_steps_resize(
+    first: str, then: str, gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """A share is of what was there when the plan was made, not of what the other step has left."""
+    before = await _resources(kube)
+    second = {"sequence": [{"wait": "6s"}, _squeezed("50%", "all", then)]}
+    file = write(tmp_path, method=[{"parallel": [_squeezed("75%", 2, first), second]}])
+    ended = await asyncio.to_thread(gameday.run, file)
+    assert ended.code == 0, ended.output
+    made = [e["summary"] for e in ended.of("change") if e["state"] == "made"]
+    assert len([text for text in made if "limits.cpu: 6 → 4" in text]) == 2
+    assert not [text for text in made if "limits.cpu: 6 → 3" in text]
+    assert await _resources(kube) == before
+
+
+async def test_a_pod_that_another_step_has_resized_so_already(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    before = await _resources(kube)
+    second = {"sequence": [{"wait": "6s"}, _squeezed("50%", "all", "1s")]}
+    file = write(tmp_path, method=[{"parallel": [_squeezed("50%", 2, "20s"), second]}])
+    ended = await asyncio.to_thread(gameday.run, file)
+    assert ended.code == 0, ended.output
+    assert len([e for e in ended.of("change") if e["state"] == "made"]) == len(before)
+    assert await _resources(kube) == before
 
 
 async def test_a_resized_pod_that_is_replaced_is_reported(
@@ -169,6 +204,22 @@ async def test_a_fault_that_was_in_the_route_before_comes_back(
         assert (await kube.get(SERVICE))["spec"]["http"] == [first, unnamed, route]
     finally:
         await kube.patch(SERVICE, {"spec": spec}, "merge")
+
+
+async def test_a_mesh_that_can_not_be_measured_is_no_quiet_mesh(
+    gameday: Program, kube: Kube, platform: Platform, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """Prometheus goes before the fault comes: nobody knows how many requests there are."""
+    wire = Wire(int(platform.prometheus_url.rpartition(":")[2]))
+    await wire.restore()
+    gameday.environment["GAMEDAY_PROMETHEUS_URL"] = wire.url
+    with gameday.started(write(tmp_path, method=[{"wait": "2s"}, {**MESH, "for": "3s"}])) as run:
+        await asyncio.to_thread(run.until, lambda e: e["type"] == "step-started", "the method begins")
+        await wire.cut()
+        ended = await asyncio.to_thread(run.ended)
+    said = {e["state"]: " ".join(e["evidence"]) for e in ended.of("fault") if e.get("evidence")}
+    assert {"in", "out"} <= said.keys(), ended.output
+    assert all("what proxies injected can't be known" in text for text in said.values()), said
 
 
 @pytest.mark.parametrize(

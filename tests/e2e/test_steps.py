@@ -53,7 +53,13 @@ def test_a_parallel_step_that_fails_takes_the_others_back(
             },
         }
     }
-    ended = gameday.run(write(tmp_path, method=[{"parallel": [_cordon("gpu-0", "30s"), failing]}]))
+    ended = gameday.run(
+        write(
+            tmp_path,
+            method=[{"parallel": [_cordon("gpu-0", "30s"), failing]}],
+            blastRadius={"nodes": 1, "gpus": 8, "others": ["fails"]},
+        )
+    )
     assert (ended.code, ended.verdict) == (3, "aborted"), ended.output
     assert {e["state"] for e in ended.of("audited") if "gpu-0" in e["object"]} <= {"restored"}
 

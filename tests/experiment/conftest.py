@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gameday.experiment.model import NodePick, PromQL, Spec
+from gameday.extend import Fault, NodePick, Probe, PromQL, Spec
 
 
-class Break:
+class Break(Fault[Spec]):
     """Break nodes in acme's own way."""
 
     class Spec(Spec):
@@ -27,7 +27,7 @@ class Break:
         force: bool = Field(False, description="Break even what resists.")
 
 
-class Query:
+class Query(Probe[Spec]):
     """A number out of acme's store."""
 
     class Spec(Spec):

@@ -1,14 +1,16 @@
-"""Short ways to say what a file is refused for."""
+"""Short ways to say what a file means, and what it is refused for."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gameday.experiment.loader import InvalidExperiment, load
+from gameday.experiment.loader import InvalidExperiment, load, loads
+from gameday.experiment.model import Experiment
 
 Write = Callable[..., Path]
 
@@ -26,3 +28,8 @@ def only(path: Path, **options: Any) -> str:
     found = problems(path, **options)
     assert len(found) == 1, found
     return found[0]
+
+
+def meant(document: dict[str, Any]) -> Experiment:
+    """The experiment of a document that was rendered before, as a run's folder keeps it."""
+    return loads(json.dumps(document), Path("experiment.yaml")).experiment

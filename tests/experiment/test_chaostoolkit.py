@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gameday.experiment.chaostoolkit import NotConvertible, expectation, is_native, to_experiment
 from gameday.experiment.expect import Expectation
-from gameday.experiment.loader import InvalidExperiment, from_document, load
+from gameday.experiment.loader import InvalidExperiment, load
+from tests.experiment.support import meant
 
 pytestmark = pytest.mark.fast
 
@@ -54,11 +55,10 @@ def test_a_json_file_runs_unchanged(tmp_path: Path, indent: Any) -> None:
     assert loaded.experiment.metadata.annotations == {"chaostoolkit.org/tags": "cache,monthly"}
     (probe,) = loaded.experiment.spec.steady_state
     assert (probe.name, probe.is_.text, probe.during) == ("pid", "1..99999", "ignore")
-    step, end = loaded.experiment.spec.method
-    assert (step.steady_between, end.kind) == (True, "wait")
+    (step,) = loaded.experiment.spec.method
     assert (step.name, step.spec.name, step.spec.ignore_failure) == ("break", "break", True)
     assert [r.name for r in step.spec.rollbacks] == ["mend", "sweep"]
-    assert from_document(loaded.document) == loaded.experiment
+    assert meant(loaded.document) == loaded.experiment
 
 
 def test_so_does_a_yaml_file(tmp_path: Path) -> None:
@@ -113,27 +113,51 @@ def test_pauses_and_references() -> None:
 
 
 def test_what_is_left_out_is_said() -> None:
-    hooks = [{"name": "hook"}]
-    document = native(controls=hooks, method=[activity("break", controls=hooks)], rollbacks=[])
+    document = native(method=[activity("break", dry="actions")], rollbacks=[])
     document.pop("steady-state-hypothesis")
     converted, warnings = to_experiment(document)
     assert warnings == [
-        "controls are ignored: gameday has no such hooks",
         "there is no steady-state-hypothesis, so nothing can deviate from it",
-        "break: controls is ignored",
+        "break: dry is ignored",
     ]
-    assert from_document(converted).spec.steady_state[0].name == "no hypothesis"
+    assert meant(converted).spec.steady_state[0].name == "no hypothesis"
 
 
-def test_an_empty_method_still_checks_the_hypothesis() -> None:
-    converted, warnings = to_experiment(native(method=[]))
-    assert from_document(converted).spec.method[0].kind == "wait"
-    assert warnings == ["the method is empty, so the rollbacks are left out"]
+def test_controls_hear_of_the_experiment_as_it_was_written() -> None:
+    document = native(method=[activity("break", controls=[{"name": "hook", "provider": PYTHON}])])
+    converted, _ = to_experiment(document)
+    assert converted["spec"]["chaosToolkit"]["experiment"] == document | {"configuration": {}}
+    assert "experiment" not in to_experiment(native())[0]["spec"]["chaosToolkit"]
 
 
-def test_a_continuous_hypothesis_is_looked_at_all_the_time() -> None:
-    converted, _ = to_experiment(native(runtime={"hypothesis": {"strategy": "continuously"}}))
-    assert "during" not in converted["spec"]["steadyState"][0]
+def test_rollbacks_run_without_a_method_too() -> None:
+    (step,) = method(method=[])
+    assert [r["name"] for r in step["chaostoolkit"]["rollbacks"]] == ["mend", "sweep"]
+    converted, _ = to_experiment(native(method=[], rollbacks=[]))
+    assert [step.kind for step in meant(converted).spec.method] == ["wait"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "looked", "during"),
+    [
+        ({}, "default", "ignore"),
+        ({"strategy": "before-method-only"}, "before-method-only", "ignore"),
+        ({"strategy": "continuously", "frequency": 3}, "continuously", None),
+        ({"strategy": "continously"}, "continuously", None),  # as older versions of its command had it
+    ],
+)
+def test_the_strategy_of_the_hypothesis(runtime: dict[str, Any], looked: str, during: str | None) -> None:
+    converted, _ = to_experiment(native(runtime={"hypothesis": runtime}))
+    spec = meant(converted).spec
+    assert spec.chaos_toolkit is not None
+    assert (spec.chaos_toolkit.hypothesis, spec.steady_state[0].during) == (looked, during)
+    assert spec.steady_state[0].interval == runtime.get("frequency", 1.0)
+
+
+def test_rollbacks_that_never_run_are_left_out() -> None:
+    converted, warnings = to_experiment(native(runtime={"rollbacks": {"strategy": "never"}}))
+    assert "rollbacks" not in converted["spec"]["method"][0]["chaostoolkit"]
+    assert warnings == ["the rollbacks never run: runtime.rollbacks.strategy is never"]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +167,12 @@ def test_a_continuous_hypothesis_is_looked_at_all_the_time() -> None:
         (native(method=[{"ref": "nobody"}]), "no activity named 'nobody'"),
         (native(method=["x"]), "method: expected a list of activities"),
         (native(method=[{"name": "x"}]), "x needs a name and a provider"),
+        (
+            native(runtime={"rollbacks": {"strategy": "maybe"}}),
+            "never, deviated, found 'maybe'",
+        ),
+        (native(runtime={"hypothesis": {"strategy": "x"}}), "runtime.hypothesis.strategy: expected one of"),
+        (native(runtime={"hypothesis": {"frequency": "x"}}), "runtime.hypothesis.frequency: expected"),
         (native(configuration=[1]), "configuration: expected a mapping"),
         (native(method=[activity("a", pauses={"after": "${x}"})]), "a: pauses: expected a duration"),
         (native(**{"steady-state-hypothesis": {"probes": [activity("p", "probe")]}}), "'p' has no tolerance"),

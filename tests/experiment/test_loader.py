@@ -11,10 +11,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gameday.experiment.loader import InvalidExperiment, from_document, load, loads
+from gameday.experiment.loader import InvalidExperiment, load, loads
 from gameday.experiment.values import Bound, picked
 from tests.experiment.conftest import GOOD
-from tests.experiment.support import Write, only, problems
+from tests.experiment.support import Write, meant, only, problems
 
 pytestmark = pytest.mark.fast
 STEP = """\
@@ -45,10 +45,10 @@ def test_a_good_file(write: Write) -> None:
 
 def test_the_rendered_document_is_the_same_experiment(write: Write) -> None:
     loaded = load(write())
-    assert from_document(loaded.document) == loaded.experiment
+    assert meant(loaded.document) == loaded.experiment
     assert loads(yaml.safe_dump(loaded.document), Path("x")).experiment == loaded.experiment
     dumped = loaded.experiment.model_dump(by_alias=True, exclude_unset=True, mode="json")
-    assert from_document(dumped) == loaded.experiment
+    assert meant(dumped) == loaded.experiment
 
 
 def test_steps_within_steps(write: Write) -> None:
@@ -218,8 +218,29 @@ def test_deep_and_many_steps(write: Write) -> None:
     assert "more than 10,000 steps" in problems(write((STEP, f"    - {many}\n")))[0]
 
 
+def test_a_run_that_only_a_person_can_end_early_is_a_warning(write: Write) -> None:
+    (warning,) = load(write()).warnings
+    assert "only a person ends this run early" in warning
+    assert load(write(("  target:", "  abortIf: none\n  target:"))).warnings == ()
+    (problem,) = problems(write(("  target:", "  abortIf: []\n  target:")))
+    assert "expected at least one condition, or `none`" in problem
+
+
+@pytest.mark.parametrize(
+    ("limits", "place", "said"),
+    [
+        ("maxHold: 30s", "19:12", "would stay in for 60 s, but spec.maxHold is 30 s"),
+        ("maxDuration: 50s", "16:3", "the steps alone take 60 s, but spec.maxDuration is 50 s"),
+    ],
+)
+def test_steps_longer_than_they_may_be(limits: str, place: str, said: str, write: Write) -> None:
+    (problem,) = problems(write(("  target:", f"  {limits}\n  target:")))
+    assert problem.startswith(f"experiment.yaml:{place}: ")
+    assert said in problem
+
+
 def test_a_missing_runbook_is_a_warning(write: Write, tmp_path: Path) -> None:
-    path = write(("  target:", "  runbook: runbooks/nodes.md\n  target:"))
+    path = write(("  target:", "  abortIf: none\n  runbook: runbooks/nodes.md\n  target:"))
     assert load(path).warnings == (
         "spec.runbook: there is no file runbooks/nodes.md here or in a folder above",
     )

@@ -13,6 +13,7 @@ from gameday.experiment.quantity import (
     LONGEST,
     format_duration,
     parse_duration,
+    parse_go_duration,
     parse_measure,
     parse_quantity,
 )
@@ -45,6 +46,22 @@ def test_durations(text: object, seconds: float, shown: str) -> None:
 def test_no_durations(text: object) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("1h30m", 5400), ("1.5s", 1.5), (".5s", 0.5), ("1.s", 1), ("+5s", 5), ("0", 0), ("250μs", 250e-6)),
+        *((text, None) for text in ("5", "1 m", " 5s", "5s ", "1d", "1m1", "1m-5s", ".s", "٣s", "", 5, None)),
+    ],
+)
+def test_what_go_takes_for_a_duration(text: object, seconds: float | None) -> None:
+    """Each of them as time.ParseDuration had it."""
+    if seconds is not None:
+        assert parse_go_duration(text) == pytest.approx(seconds)
+        return
+    with pytest.raises(ValueError, match="expected a duration"):
+        parse_go_duration(text)
 
 
 @given(st.floats(0, LONGEST))

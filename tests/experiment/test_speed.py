@@ -24,3 +24,24 @@ def test_loading_imports_nothing_heavy(write: Write, acme: Path) -> None:
     command = [sys.executable, "-c", program, str(write())]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def imported(*files: Path) -> set[str]:
+    """Which of HEAVY, and promql_parser, `gameday validate` imports for files of the library."""
+    program = (
+        "import sys; from pathlib import Path; from gameday.cli import validating; "
+        "code = validating.validate([Path(each) for each in sys.argv[1:]]); "
+        "print(code, *(name for name in [*sys.modules] if '__file__' in vars(sys.modules[name])))"
+    )
+    command = [sys.executable, "-c", program, *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    code, *names = done.stdout.splitlines()[-1].split()
+    assert code == "0", done.stdout
+    return set(names) & {*HEAVY, "promql_parser", "_ssl"}
+
+
+def test_validate_imports_what_checking_needs() -> None:
+    """Faults import asyncio to run; a grammar of queries is needed where there is a query."""
+    library = Path(__file__).parents[2] / "experiments"
+    pytest.importorskip("promql_parser")
+    assert imported(library / "drain-gpu-nodes.yaml") == {"promql_parser"}

@@ -175,6 +175,6 @@ def test_an_anchor_bomb_is_refused_before_it_is_expanded(tmp_path: Path) -> None
     ):
         path = tmp_path / "x.yaml"
         path.write_text(text)
-        start = time.perf_counter()
+        start = time.process_time()
         assert part in only(path)
-        assert time.perf_counter() - start < 2
+        assert time.process_time() - start < 2

@@ -158,19 +158,19 @@ def test_renders(text: str, value: Any) -> None:
     ],
 )
 def test_refuses_what_could_do_harm(text: str, part: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ValueError, match=re.escape(part)):
         render_text(text, {"n": 2, "text": "a b", "big": "x" * 8000})
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_many_templates_are_refused_once_and_soon(write: Write) -> None:
     observe = "".join(f"    - up{{{{ count + {index} }}}}\n" for index in range(5000))
-    start = time.perf_counter()
+    start = time.process_time()
     assert "spec.observe[1999]: a file has at most 2,000 templates" in only(
         write(("  method:", f"  observe:\n{observe}  method:"))
     )
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 scalars = st.text(max_size=5) | st.integers() | st.booleans()

@@ -10,12 +10,16 @@ from typing import Any
 from uuid import uuid4
 
 from gameday.events import Event
-from gameday.faults.base import Evidence, Fault, FaultPlan
+from gameday.extend import Evidence, Fault, FaultPlan
+from gameday.extend import Step as Here
+from gameday.ledger.key import read_key
 from gameday.ledger.ledger import Ledger, StepLedger
-from gameday.ledger.store import ensure_namespace
+from gameday.ledger.store import ClusterStore, ensure_namespace
+from gameday.ledger.survey import entries_of
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
 from gameday.platform.world import Victim, World
+from tests.support.ledgers import Alone, unguarded
 from tests.support.polling import eventually
 
 
@@ -23,21 +27,52 @@ from tests.support.polling import eventually
 class Step:
     """Step 1 of a run that is nothing else."""
 
-    world: World
-    ledger: StepLedger
+    here: Here
     told: list[Event] = field(default_factory=list)
     admitted: list[Victim] = field(default_factory=list)
 
-    async def becomes(self, fault: Fault, plan: FaultPlan, state: str) -> Evidence:
-        return await eventually(lambda: fault.settled(plan, self.world), lambda e: e.state == state)
+    @property
+    def world(self) -> World:
+        return self.here.world
 
-    async def inject(self, fault: Fault, plan: FaultPlan) -> Evidence:
-        await fault.inject(plan, self.world, self.ledger)
+    @property
+    def ledger(self) -> StepLedger:
+        return self.here.ledger
+
+    async def settled(self, fault: Fault[Any], plan: FaultPlan[Any]) -> Evidence:
+        return await fault.settled(plan, self.here.injected, self.world)
+
+    async def becomes(self, fault: Fault[Any], plan: FaultPlan[Any], state: str) -> Evidence:
+        return await eventually(lambda: self.settled(fault, plan), lambda e: e.state == state)
+
+    async def comes_to_rest(self, fault: Fault[Any], plan: FaultPlan[Any], within: float) -> Evidence:
+        """Out, or over by itself, each look knowing what the one before has noted."""
+
+        async def look() -> Evidence:
+            evidence = await self.settled(fault, plan)
+            self.here.record(**evidence.noted)
+            return evidence
+
+        return await eventually(look, lambda e: e.state in ("out", "over"), within=within)
+
+    async def inject(self, fault: Fault[Any], plan: FaultPlan[Any]) -> Evidence:
+        await fault.inject(plan, self.here)
         return await self.becomes(fault, plan, "in")
 
     async def undo(self) -> list[str]:
         """The states in which the entries ended, newest first."""
         return [entry.state for entry in await self.ledger.ledger.undo()]
+
+
+async def taken_over(step: Step) -> Ledger:
+    """The ledger of a step's run as another machine has it: from the record alone, which it claims."""
+    run, kube, owner = step.world.run, step.world.kube, Alone()
+    owner.epoch = 2
+    store = ClusterStore(kube, run, {}, owner, None)
+    claimed = await store.claim(key := await read_key(kube, run))
+    assert claimed is not None
+    found, read = claimed
+    return Ledger.taken(kube, run, store, entries_of(found, read, key), step.told.append, owner)
 
 
 @asynccontextmanager
@@ -53,6 +88,10 @@ async def step_of(
     run = f"test-{uuid4().hex[:6]}"
     told: list[Event] = []
     admitted: list[Victim] = []
+
+    async def admit(victims: Iterable[Victim]) -> None:
+        admitted.extend(victims)
+
     world = World(
         kube,
         run=run,
@@ -62,16 +101,16 @@ async def step_of(
         hold=hold,
         folder=folder,
         emit=told.append,
-        admit=admitted.extend,
+        admit=admit,
     )
-    ledger = Ledger.begin(kube, run, folder, {}, told.append)
+    ledger = unguarded(kube, run, folder, {}, told.append)
     try:
-        yield Step(world, ledger.step("1"), told, admitted)
+        yield Step(Here(world, ledger.step("1")), told, admitted)
     finally:
         await ledger.undo()
         left = [a for a in await ledger.audit() if a.state == "left"]
         await ledger.close(restored=True)
-        assert not left
+        assert not left, left
 
 
 def delay(**spec: Any) -> Object:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gameday.extend import PlanError
 from gameday.faults.argocd import ArgoCDSpec
 from gameday.faults.argocd_drift import field
 from gameday.faults.argocd_rollback import choose
-from gameday.faults.base import PlanError
 from gameday.ledger.argocd import Rollback
 from gameday.platform.objects import Object, Ref
 
@@ -85,7 +85,7 @@ def test_a_path_that_means_nothing_is_refused(path: str) -> None:
         {},
         {
             "rollback": {"application": "web"},
-            "drift": {"resource": "x/y", "namespace": "z", "path": "p", "value": 1},
+            "drift": {"resource": "configmap/y", "namespace": "z", "path": "p", "value": 1},
         },
     ],
     ids=["neither", "both"],

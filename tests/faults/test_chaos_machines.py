@@ -8,75 +8,29 @@ from typing import Any
 
 import pytest
 
-from gameday.faults.base import PlanError
+from gameday.extend import PlanError
 from gameday.faults.chaos_targets import resolve
 from gameday.platform.chaos_mesh import API_VERSION
-from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from tests.faults.chaos import step_of
-from tests.support.polling import eventually
+from tests.support.kinds import Served, create, serving
 
-CRD = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "physicalmachines.chaos-mesh.org"},
-    "spec": {
-        "group": "chaos-mesh.org",
-        "scope": "Namespaced",
-        "names": {"kind": "PhysicalMachine", "plural": "physicalmachines"},
-        "versions": [
-            {
-                "name": "v1alpha1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-                },
-            }
-        ],
-    },
-}
+MACHINES = Served(API_VERSION, "PhysicalMachine", "physicalmachines")
 
 
 @pytest.fixture
 async def machines(kube: Kube) -> AsyncIterator[None]:
     """Three physical machines in the namespace `training`; the sandbox does not know the kind by itself."""
-    made: list[Ref] = []
-
-    async def served() -> bool:
-        try:
-            return bool(await kube.resource(API_VERSION, "PhysicalMachine"))
-        except ApiError:
-            return False
-
-    if not await served():
-        made.append(Ref.of(await kube.create(CRD)))
-        await eventually(served)
-    for number in range(3):
-        meta = {"name": f"host-{number}", "namespace": "training", "labels": {"rack": f"r{number % 2}"}}
-        body = {"apiVersion": API_VERSION, "kind": "PhysicalMachine", "metadata": meta}
-        spec = {"address": f"http://127.0.0.1:{number + 1}"}
-        made.append(Ref.of(await _create(kube, body | {"spec": spec})))
-    yield
-    for ref in reversed(made):
-        await kube.delete(ref)
-
-
-async def _create(kube: Kube, body: Object) -> Object:
-    """A new kind is discoverable a moment before its objects can be made."""
-
-    async def attempt() -> Object | None:
-        try:
-            return await kube.create(body)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            return None
-
-    made = await eventually(attempt, lambda obj: obj is not None)
-    assert made is not None
-    return made
+    async with serving(kube, [MACHINES]):
+        made: list[Ref] = []
+        for number in range(3):
+            meta = {"name": f"host-{number}", "namespace": "training", "labels": {"rack": f"r{number % 2}"}}
+            body = {"apiVersion": API_VERSION, "kind": "PhysicalMachine", "metadata": meta}
+            made.append(await create(kube, body | {"spec": {"address": f"http://127.0.0.1:{number + 1}"}}))
+        yield
+        for ref in made:
+            await kube.delete(ref)
 
 
 def chaos(kind: str, **spec: Any) -> Object:
@@ -89,14 +43,14 @@ async def test_physical_machines_are_chosen_like_pods(kube: Kube, tmp_path: Path
         "PhysicalMachineChaos", action="stress-cpu", mode="one", selector=selector, duration="1m"
     )
     async with step_of(kube, tmp_path, ["training"]) as step:
-        (victim,) = (await resolve(manifest, None, step.world)).victims
+        (victim,) = (await resolve(manifest, None, step.world, 60)).victims
         assert (victim.role, victim.ref.kind) == ("node", "PhysicalMachine")
         assert victim.ref.name in ("host-0", "host-2")
         assert manifest["spec"]["selector"]["physicalMachines"] == {"training": [victim.ref.name]}
         assert manifest["spec"]["mode"] == "all"
     async with step_of(kube, tmp_path, ["inference"]) as step:
         with pytest.raises(PlanError, match="training is outside the target"):
-            await resolve(chaos("PhysicalMachineChaos", mode="all", selector=selector), None, step.world)
+            await resolve(chaos("PhysicalMachineChaos", mode="all", selector=selector), None, step.world, 60)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +66,7 @@ async def test_machines_elsewhere_count_as_nodes(
     kube: Kube, tmp_path: Path, manifest: Object, machine: str, lost: bool
 ) -> None:
     async with step_of(kube, tmp_path) as step:
-        targets = await resolve(manifest, None, step.world)
+        targets = await resolve(manifest, None, step.world, 60)
     assert [(v.role, v.ref.name) for v in targets.victims] == [("node", machine)]
-    assert "cannot be checked" in targets.warnings[0]
+    assert "the target does not bound it" in targets.unknown[0].text
     assert bool(targets.irreversible) is lost

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gameday.faults.base import PlanError
+from gameday.extend import PlanError
 from gameday.faults.chaos_manifest import parts, set_ends
 from gameday.faults.chaos_selector import how_many, matching, meets, namespaces_of, pin
 from gameday.platform.chaos_mesh import API_VERSION, records
@@ -128,6 +128,38 @@ def test_a_schedule_inside_a_workflow_is_found() -> None:
     assert (part.kind, part.later, part.repeated, part.spec) == ("StressChaos", True, True, {"mode": "one"})
 
 
+def _made(kind: str, spec: Object, lives: float = 0) -> dict[str, int]:
+    """How often each action is done, at most."""
+    return {part.action: part.times for part in parts(kind, spec, lives)}
+
+
+def test_a_template_is_counted_as_often_as_it_is_begun() -> None:
+    kill = {"templateType": "PodChaos", "podChaos": {"action": "pod-kill"}}
+    often = {"schedule": "@every 10s", "type": "PodChaos", "podChaos": {"action": "container-kill"}}
+    templates = [
+        {"name": "all", "templateType": "Serial", "children": ["some", "some", "kill"]},
+        {"name": "some", "templateType": "Parallel", "children": ["kill", "kill", "task"]},
+        {"name": "task", "templateType": "Task", "conditionalBranches": [{"target": "often"}]},
+        {"name": "kill", **kill},
+        {"name": "often", "templateType": "Schedule", "deadline": "1m", "schedule": often},
+    ]
+    flow = {"entry": "all", "templates": templates}
+    often_in_a_minute = 61 // 10 + 1
+    assert _made("Workflow", flow) == {"pod-kill": 5, "container-kill": 2 * often_in_a_minute}
+    nightly = {"schedule": "0 3 * * *", "type": "Workflow", "workflow": flow}
+    fires = 2  # once, and once more before it hears that it is paused
+    assert _made("Schedule", nightly, 60)["pod-kill"] == 5 * fires
+
+
+def test_a_template_inside_itself_is_refused() -> None:
+    templates = [
+        {"name": "a", "templateType": "Serial", "children": ["b"]},
+        {"name": "b", "templateType": "Parallel", "children": ["a"]},
+    ]
+    with pytest.raises(PlanError, match="template a is inside itself"):
+        list(parts("Workflow", {"entry": "a", "templates": templates}))
+
+
 def test_a_type_without_its_spec_is_refused() -> None:
     with pytest.raises(PlanError, match="says type StressChaos, but holds no spec"):
         list(parts("Schedule", {"type": "StressChaos", "networkChaos": {}}))
@@ -149,6 +181,11 @@ def test_a_type_without_its_spec_is_refused() -> None:
         },
         {"namespaces": ["inference"], "fieldSelectors": {"spec.nodeName": "gpu-1"}},
         {"namespaces": ["inference"], "podPhaseSelectors": ["Running"]},
+        {
+            "namespaces": ["inference", "training"],
+            "labelSelectors": {"app": "trainer"},
+            "expressionSelectors": [{"key": "gameday.dev/protect", "operator": "DoesNotExist"}],
+        },
     ],
 )
 async def test_the_controller_selects_the_same(kube: Kube, selector: Any) -> None:

@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from gameday.events import Warn
-from gameday.faults.base import FaultError, FaultPlan, PlanError
+from gameday.extend import FaultError, FaultPlan, PlanError
 from gameday.faults.chaostoolkit import ChaosToolkit, ChaosToolkitSpec
-from gameday.ledger.ledger import Ledger
-from gameday.ledger.store import records
+from gameday.ledger.activity import Activity
+from gameday.ledger.operations import from_data
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
-from tests.faults.chaos import Step, step_of
+from tests.faults.chaos import Step, step_of, taken_over
 from tests.support.polling import eventually
 
 FAULT = ChaosToolkit()
@@ -37,19 +37,26 @@ def note(path: Path, word: str) -> Object:
     return {"type": "action", "name": f"note {word}", "provider": provider}
 
 
-async def planned(step: Step, spec: Object) -> FaultPlan:
+async def planned(step: Step, spec: Object) -> FaultPlan[ChaosToolkitSpec]:
     return await FAULT.plan(ChaosToolkitSpec.model_validate(spec), step.world)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an activity asked for before it ended badly lands soon, or not at all."""
+    monkeypatch.setattr(Activity, "late", 1.0)
 
 
 async def test_an_action_runs_and_is_undone(kube: Kube, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     async with step_of(kube, tmp_path) as step:
         plan = await planned(step, touch(mark, undo=remove(mark)))
-        assert plan.changes == ("run touch, undone by os.unlink",)
+        assert plan.changes == ("run touch, undone by os.unlink (which may run more than once)",)
         assert not plan.irreversible
         assert not mark.exists()
         evidence = await step.inject(FAULT, plan)
         assert evidence.facts[0].startswith("touch mark returned {")
+        assert step.here.injected.of("activity")[0].learned["result"]["status"] == 0
         assert mark.exists()
         assert await step.undo() == ["undone"]
         assert not mark.exists()
@@ -71,7 +78,9 @@ async def test_a_wrong_activity_is_refused_before_anything_is_touched(kube: Kube
             await planned(step, touch(tmp_path / "mark", undo={"name": "back", "provider": nowhere}))
 
 
-async def test_a_failing_action_fails_the_step_and_is_undone_all_the_same(kube: Kube, tmp_path: Path) -> None:
+async def test_a_failing_action_fails_the_step_and_is_undone_all_the_same(
+    kube: Kube, tmp_path: Path, soon: None
+) -> None:
     """It may have done half of its work."""
     mark = tmp_path / "mark"
     async with step_of(kube, tmp_path) as step:
@@ -90,12 +99,14 @@ async def test_a_failure_can_be_ignored_as_chaos_run_does(kube: Kube, tmp_path: 
         assert [e.source for e in step.told if isinstance(e, Warn)] == ["remove nothing"]
 
 
-async def test_an_abort_cuts_a_hanging_action_off(kube: Kube, tmp_path: Path) -> None:
+async def test_an_abort_cuts_a_hanging_action_off(kube: Kube, tmp_path: Path, soon: None) -> None:
     mark = tmp_path / "mark"
     provider = {"type": "process", "path": "sh", "arguments": ["-c", f"touch {mark}; sleep 600"]}
     async with step_of(kube, tmp_path) as step:
-        plan = await planned(step, {"name": "hang", "provider": provider, "undo": remove(mark)})
-        injection = asyncio.create_task(FAULT.inject(plan, step.world, step.ledger))
+        twice = {"type": "process", "path": "rm", "arguments": ["-f", str(mark)]}  # so often is it undone
+        undo = {"name": "wipe", "provider": twice}
+        plan = await planned(step, {"name": "hang", "provider": provider, "undo": undo})
+        injection = asyncio.create_task(FAULT.inject(plan, step.here))
         await eventually(lambda: asyncio.to_thread(mark.exists))
         injection.cancel()
         async with asyncio.timeout(5):
@@ -111,6 +122,8 @@ async def test_a_failed_undo_is_left_and_told(kube: Kube, tmp_path: Path) -> Non
         plan = await planned(step, touch(mark, undo=remove(tmp_path / "nothing")))
         await step.inject(FAULT, plan)
         assert await step.undo() == ["failed"]
+        [entry] = step.ledger.entries
+        entry.operation = from_data(entry.operation.to_data())  # the audit goes by the ledger alone
         audits = await step.ledger.ledger.audit()
         assert [(a.state, "FileNotFoundError" in a.message) for a in audits] == [("left", True)]
         (tmp_path / "nothing").touch()
@@ -141,12 +154,11 @@ async def test_another_machine_undoes_it_from_the_record(
     async with step_of(kube, tmp_path) as step:
         await step.inject(FAULT, await planned(step, touch(mark, undo=undo, secrets=secrets)))
         monkeypatch.setenv("MARK", str(tmp_path / "another"))
-        run = step.world.run
-        record = next(r for r in await records(kube) if r["metadata"]["name"] == f"gameday-{run}")
-        elsewhere = Ledger.adopt(kube, run, record, step.told.append)
+        elsewhere = await taken_over(step)
         assert "hunter2" not in str([e.record() for e in elsewhere.entries])
         assert [e.state for e in await elsewhere.undo()] == ["undone"]
         assert not mark.exists()
+        await elsewhere.close(restored=True)
         mark.touch()  # for the undo of the first machine, which knows nothing of the second
 
 
@@ -155,11 +167,11 @@ async def test_a_secret_that_was_not_recorded_is_asked_for(kube: Kube, tmp_path:
     async with step_of(kube, tmp_path) as step:
         spec = touch(tmp_path / "mark", undo=undo, secrets={"token": {"value": "hunter2"}})
         await step.inject(FAULT, await planned(step, spec))
-        record = next(r for r in await records(kube) if r["metadata"]["name"] == f"gameday-{step.world.run}")
-        elsewhere = Ledger.adopt(kube, step.world.run, record, step.told.append)
+        elsewhere = await taken_over(step)
         (entry,) = await elsewhere.undo()
         assert entry.state == "failed"
         assert "back needs a secret that the record does not hold" in entry.message
+        await elsewhere.close(restored=True)
 
 
 async def test_a_probe_leaves_no_trace_in_the_ledger(kube: Kube, tmp_path: Path) -> None:

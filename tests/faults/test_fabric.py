@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from gameday.faults.base import PlanError
+from gameday.extend import PlanError
 from gameday.faults.fabric.nic import Nic, NicSpec
 from gameday.faults.fabric.units import bucket, megabits
 from gameday.faults.fabric.vf import VfSpec, VirtualFunction
 from gameday.platform import sriov
+from gameday.platform.effect import of_victim
 from gameday.platform.kube import Kube
+from gameday.platform.objects import Ref
 from gameday.platform.world import World
-from gameday.safety.blast import count
+from gameday.safety.blast import Count, count
 from gameday.safety.plan import Plan, StepPlan
 
 TRAINER = {"selector": "app=trainer", "namespace": "training"}
@@ -29,6 +33,11 @@ def world(kube: Kube, hold: float = 10.0, **more: Any) -> World:
 async def planned(kube: Kube, fault: str, spec: dict[str, Any], **more: Any) -> Any:
     kind: Any = {"nic": Nic, "vf": VirtualFunction}[fault]
     return await kind().plan(kind.Spec.model_validate(spec), world(kube, **more))
+
+
+def counted(kind: str, plan: Any) -> Count:
+    plan = replace(plan, effects=tuple(map(of_victim, plan.victims)))
+    return count(Plan(0, steps={"1": StepPlan("1", "", kind, 10.0, 1, plan)}))
 
 
 def on(node: str, **what: Any) -> dict[str, Any]:
@@ -68,8 +77,7 @@ async def test_several_on_one_node_are_one_program(kube: Kube) -> None:
 async def test_a_pf_is_the_nodes_loss_with_all_that_lives_on_it(kube: Kube) -> None:
     for spec in ({"pod": TRAINER}, on("gpu-0", resource=RESOURCE), on("gpu-0", pciAddress="0000:1a:00.0")):
         plan = await planned(kube, "nic", {**spec, "state": "down"})
-        step = StepPlan("1", "", "nic", 10.0, 1, plan)
-        assert count(Plan(0, steps={"1": step})) == {"nodes": 1, "pods": 0, "gpus": 8}
+        assert counted("nic", plan) == Count({plan.victims[0].node: 8}, gpus=8)
         assert "also carries VF 0 (" in plan.warnings[0]
 
 
@@ -89,8 +97,7 @@ async def test_a_vf_that_nobody_uses_costs_nothing(kube: Kube) -> None:
     used = sriov.users([p async for p in kube.each(await kube.resource("v1", "Pod"))])
     free = next(v for s in states.values() for v in sriov.functions(s) if (v.node, v.pci) not in used)
     plan = await planned(kube, "vf", on(free.node, pciAddress=free.pci, trust=False))
-    step = StepPlan("1", "", "vf", 10.0, 1, plan)
-    assert count(Plan(0, steps={"1": step})) == {"nodes": 0, "pods": 0, "gpus": 0}
+    assert counted("vf", plan) == Count({})
 
 
 @pytest.mark.parametrize(
@@ -115,6 +122,23 @@ async def test_refused(fault: str, spec: dict[str, Any], words: str, kube: Kube)
     with pytest.raises(PlanError) as refused:
         await planned(kube, fault, spec)
     assert words in str(refused.value)
+
+
+async def test_a_pod_that_has_not_started_has_no_network_yet(kube: Kube) -> None:
+    """Nobody is told that such a pod asks for no SR-IOV resource."""
+    container = {"name": "a", "image": "a", "resources": {"limits": {RESOURCE: 1, "nvidia.com/gpu": 1}}}
+    spec = {"containers": [container], "nodeSelector": {"example.com/none": "true"}}
+    meta = {"name": "waits", "namespace": "training", "labels": {"app": "waits"}}
+    ref = Ref.of(await kube.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}))
+    try:
+        for pod, words in (
+            ({"name": "waits"}, "waits has not started"),
+            ({"selector": "app=waits"}, "no running pod matches app=waits"),
+        ):
+            with pytest.raises(PlanError, match=words):
+                await planned(kube, "vf", {"pod": {**pod, "namespace": "training"}, "vlan": 5})
+    finally:
+        await kube.delete(ref)
 
 
 async def test_the_management_may_be_cut_for_a_short_time_only(kube: Kube) -> None:
@@ -228,3 +252,14 @@ def test_the_operators_words() -> None:
     told = [(v.pf, v.number, v.resource) for v in sriov.functions(state)]
     assert told == [("ens785f0", 0, "fast"), ("ens785f0", 1, "fast"), ("ens785f0", 2, "slow")]
     assert sriov.functions({"metadata": {"name": "n"}}) == []
+
+
+@pytest.mark.fast
+def test_attachments_by_the_older_key_and_on_a_vdpa_device() -> None:
+    """As Multus before 3.7 wrote them, and as the Device Information Specification has vDPA."""
+    pci = {"name": "a", "interface": "net1", "device-info": {"pci": {"pci-address": "0000:18:02.3"}}}
+    vdpa = {"name": "b", "interface": "net2", "device-info": {"vdpa": {"pci-address": "0000:18:02.4"}}}
+    text = json.dumps([pci, vdpa])
+    for key in ("k8s.v1.cni.cncf.io/network-status", "k8s.v1.cni.cncf.io/networks-status"):
+        found = sriov.attachments({"metadata": {"annotations": {key: text}}})
+        assert [a.pci for a in found] == ["0000:18:02.3", "0000:18:02.4"]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gameday.faults.gpu import GpuSpec, xids
+from gameday.faults.gpu import GpuSpec
 from gameday.faults.gpu.device_loss import is_plugin, passing_over
+from gameday.platform import xids
 
 pytestmark = pytest.mark.fast
 NODES = {"names": ["gpu-0"]}
@@ -52,7 +53,7 @@ def test_a_number_that_we_have_not_heard_of_is_taken_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("mode", "complaint"),
     [
-        ({}, "expected exactly one of `deviceLoss`, `xid`, `throttle`, `mig`, found none"),
+        ({}, "expected exactly one of `deviceLoss`, `xid`, `throttle`, `mig`, `deviceTaint`, found none"),
         ({"deviceLoss": {}, "mig": {"config": "all-1g.10gb"}}, "found 2"),
         ({"xid": {}}, "expected either `error`, or `field` and `value`"),
         ({"xid": {"field": 150}}, "expected either `error`, or `field` and `value`"),

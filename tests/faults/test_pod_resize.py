@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from gameday.faults.base import PlanError
-from gameday.faults.pod_resize import PodResize
+from gameday.extend import PlanError
+from gameday.faults.pod_resize import PodResize, PodResizeSpec
 from gameday.platform.kube import Kube
 from gameday.platform.world import World
 
@@ -54,7 +54,7 @@ async def old_cluster(tmp_path: Path) -> AsyncIterator[Kube]:
 
 @pytest.mark.fast
 async def test_a_cluster_without_the_subresource_is_refused(old_cluster: Kube) -> None:
-    spec = FAULT.Spec.model_validate({"selector": "app=inference", "namespace": "inference", "cpu": "50%"})
+    spec = PodResizeSpec.model_validate({"selector": "app=inference", "namespace": "inference", "cpu": "50%"})
     with pytest.raises(
         PlanError, match=r"old serves no pods/resize: .* from Kubernetes 1\.33 on.* v1\.30\.14"
     ):

@@ -10,16 +10,21 @@ from pathlib import Path
 import pytest
 
 from gameday.events import Event
-from gameday.ledger.lease import Lost, RunLease
+from gameday.ledger.edits import Edit
+from gameday.ledger.lease import RunLease, Timing
 from gameday.ledger.ledger import Ledger
-from gameday.ledger.operations import Create, Edit, Patch
-from gameday.ledger.recovery import in_force, recover
+from gameday.ledger.operations import Create, Patch
+from gameday.ledger.recovery import How, in_force, recover
 from gameday.ledger.store import NAMESPACE, ensure_namespace, records, unpack
+from gameday.platform.fence import Lost
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
+from tests.support.ledgers import unguarded
 from tests.support.proxy import ApiProxy
 
 RUN = "ledger-test"
+# An observer gives such a Lease up soon; its holder does not, however slow the machine is.
+BRIEF = Timing(duration=1, deadline=60, retry=0.1)
 
 
 def _config_map(number: int) -> Object:
@@ -30,7 +35,7 @@ def _config_map(number: int) -> Object:
 @pytest.fixture
 async def ledger(kube: Kube, tmp_path: Path) -> AsyncIterator[Ledger]:
     await ensure_namespace(kube)
-    made = Ledger.begin(kube, RUN, tmp_path, {"experiment": "test"}, lambda _: None)
+    made = unguarded(kube, RUN, tmp_path, {"experiment": "test"}, lambda _: None)
     yield made
     await made.undo()
     await made.close(restored=True)
@@ -46,7 +51,7 @@ async def test_an_entry_is_on_disk_and_in_the_cluster_before_its_change(
 ) -> None:
     entries = await ledger.intend("1", [Create.of(_config_map(0), RUN)])
     assert await kube.find(entries[0].operation.ref) is None
-    assert json.loads((tmp_path / "ledger.jsonl").read_text().splitlines()[0])["state"] == "intended"
+    assert json.loads((tmp_path / "ledger.jsonl").read_text().splitlines()[-1])["state"] == "intended"
     assert await _recorded(kube) == ["intended"]
     await ledger.make(entries[0])
     assert await kube.find(entries[0].operation.ref) is not None
@@ -59,7 +64,7 @@ async def test_a_hundred_entries_are_a_handful_of_writes(
     kube: Kube, api_proxy: ApiProxy, tmp_path: Path
 ) -> None:
     async with await Kube.connect(api_proxy.kubeconfig) as counted:
-        ledger = Ledger.begin(counted, RUN, tmp_path, {}, lambda _: None)
+        ledger = unguarded(counted, RUN, tmp_path, {}, lambda _: None)
         try:
             await asyncio.gather(
                 *(ledger.intend(str(n), [Create.of(_config_map(n), RUN)]) for n in range(100))
@@ -76,12 +81,29 @@ async def test_nothing_is_changed_when_it_cannot_be_written_down(
 ) -> None:
     async with await Kube.connect(api_proxy.kubeconfig) as failing:
         failing.patience = 0.1
-        ledger = Ledger.begin(failing, RUN, tmp_path, {}, lambda _: None)
+        ledger = unguarded(failing, RUN, tmp_path, {}, lambda _: None)
         api_proxy.fail("POST", "configmaps", 500, reason="InternalError", message="no leader", times=10)
         with pytest.raises(Exception, match="no leader"):
             await ledger.step("1").perform([Create.of(_config_map(1), RUN)])
         await ledger.close(restored=True)
     assert await kube.find(Ref.of(_config_map(1))) is None
+
+
+async def test_an_undo_waits_until_the_credentials_are_taken_again(
+    kube: Kube, api_proxy: ApiProxy, tmp_path: Path
+) -> None:
+    told: list[Event] = []
+    obj = _config_map(7)
+    async with await Kube.connect(api_proxy.kubeconfig) as ours:
+        ledger = unguarded(ours, RUN, tmp_path, {}, told.append)
+        await ledger.step("1").perform([Create.of(obj, RUN)])
+        for method in ("GET", "DELETE", "PATCH"):
+            api_proxy.fail(method, "ledger-7", 401, reason="Unauthorized", message="Unauthorized", times=3)
+        (undone,) = await ledger.undo()
+        assert undone.state == "undone"
+        await ledger.close(restored=True)
+    assert await kube.find(Ref.of(obj)) is None
+    assert any("still trying to undo" in str(e) and "credentials" in str(e) for e in told)
 
 
 async def test_entries_of_one_object_are_undone_in_reverse(kube: Kube, ledger: Ledger) -> None:
@@ -102,18 +124,26 @@ async def test_a_step_takes_back_its_own_and_what_is_inside_it(ledger: Ledger) -
     assert {e.step for e in await ledger.undo()} == {"10", "2"}
 
 
+async def _renew(lease: RunLease) -> None:
+    while True:
+        await lease.renew()
+
+
 async def test_another_process_recovers_from_the_record_alone(kube: Kube, tmp_path: Path) -> None:
     await ensure_namespace(kube)
-    lease = RunLease(kube, RUN)
+    lease = RunLease(kube, RUN, timing=BRIEF)
     await lease.acquire()
-    dead = Ledger.begin(kube, RUN, tmp_path, {"experiment": "test", "by": "somebody"}, lambda _: None)
+    about = {"experiment": "test", "by": "somebody"}
+    dead = unguarded(kube, RUN, tmp_path, about, lambda _: None, lease)
     await dead.step("1").perform([Create.of(_config_map(3), RUN), Create.of(_config_map(4), RUN)])
     found = next(r for r in await in_force(kube) if r.run == RUN)
     assert (found.alive, found.by, len(found.open)) == (True, "somebody", 2)
+    renewing = asyncio.create_task(_renew(lease))
     with pytest.raises(Lost, match="is alive"):
         await recover(kube, found, lambda _: None)
+    renewing.cancel()
     heard: list[Event] = []
-    result = await recover(kube, found, heard.append, force=True)
+    result = await recover(kube, found, heard.append, how=How(force=True))
     assert result.restored
     assert {e.state for e in result.undone} == {"undone"}
     assert await kube.find(Ref.of(_config_map(3))) is None
@@ -127,7 +157,7 @@ async def test_a_record_whose_first_answer_was_lost_is_neither_doubled_nor_left(
     """The server wrote it, and the connection broke before it could say so."""
     await ensure_namespace(kube)
     async with await Kube.connect(api_proxy.kubeconfig) as unlucky:
-        ledger = Ledger.begin(unlucky, RUN, tmp_path, {}, lambda _: None)
+        ledger = unguarded(unlucky, RUN, tmp_path, {}, lambda _: None)
         api_proxy.hang_up("POST", "configmaps")
         await ledger.intend("1", [Create.of(_config_map(5), RUN)])
         assert await _recorded(kube) == ["intended"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gameday.ledger.operations import Create, Edit, Evict, Patch, Refused, from_data
+from gameday.ledger.edits import Edit
+from gameday.ledger.operations import Create, Evict, Patch, Refused, from_data
 from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref

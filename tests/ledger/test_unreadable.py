@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from gameday.ledger.ledger import entries_of
-from gameday.ledger.operations import Create, Edit, Patch
-from gameday.ledger.recovery import in_force
+from gameday.ledger.edits import Edit
+from gameday.ledger.key import make_key, new_key, remove_key
+from gameday.ledger.operations import Create, Patch
+from gameday.ledger.seal import sign_entry
 from gameday.ledger.store import NAMESPACE, RECORD_KEY, ensure_namespace, pack, unpack
+from gameday.ledger.survey import entries_of, in_force
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from tests.e2e.experiments import CORDON, write
@@ -47,9 +49,14 @@ async def entry(kube: Kube) -> AsyncIterator[dict[str, Any]]:
     await ensure_namespace(kube)
     create = Create.of(_config_map("unreadable"), RUN)
     await create.make(kube)
-    yield {"n": 1, "step": "1", "state": "made", "op": create.to_data()}
+    record = {"n": 1, "step": "1", "state": "made", "op": create.to_data()}
+    key = new_key()
+    await make_key(kube, RUN, key)
+    yield sign_entry(key, RUN, record, 1)
     await create.undo(kube)
     await kube.delete(Ref("v1", "ConfigMap", f"gameday-{RUN}", NAMESPACE))
+    await kube.delete(Ref("coordination.k8s.io/v1", "Lease", f"gameday-{RUN}", NAMESPACE))
+    await remove_key(kube, RUN)
 
 
 def _cut(records: list[dict[str, Any]]) -> str:
@@ -75,9 +82,11 @@ async def test_the_rest_is_restored_and_the_reader_told(
     assert recovered.code == 5, recovered.output
     assert await kube.find(Ref.of(_config_map("unreadable"))) is None
     assert words in recovered.output
-    assert f"kubectl -n gameday delete configmap gameday-{RUN}" in recovered.output
+    assert f"gameday recover --run {RUN} --forget" in recovered.output
     left = next(run for run in await in_force(kube) if run.run == RUN)
-    assert [e.operation.kind for e in left.open] == ["unreadable"]
+    assert {e.operation.kind for e in left.open} == {"unreadable"}
+    assert gameday("recover", "--run", RUN, "--forget").code == 0
+    assert RUN not in {run.run for run in await in_force(kube)}
 
 
 @pytest.mark.fast
@@ -87,7 +96,7 @@ async def test_the_rest_is_restored_and_the_reader_told(
 )
 def test_whatever_is_in_a_record_is_an_entry_that_says_so(data: str) -> None:
     record = _record(data)
-    entries = entries_of(record, unpack(record))
+    entries = entries_of(record, unpack(record), None)
     assert [e.operation.kind for e in entries] == ["unreadable"]
     assert f"the record of run {RUN} is damaged" in entries[0].operation.summary
 
@@ -95,8 +104,8 @@ def test_whatever_is_in_a_record_is_an_entry_that_says_so(data: str) -> None:
 @pytest.mark.fast
 def test_a_known_operation_with_damaged_data_is_told_by_its_object() -> None:
     ref = Ref("v1", "Node", "gpu-0")
-    data = Patch(ref, (Edit(("spec", "unschedulable"), True),)).to_data() | {"edits": None}
+    data = Patch(ref, (Edit(("spec", "unschedulable"), True),), "gameday-run").to_data() | {"edits": None}
     record = _record(pack([{"n": 1, "step": "1", "state": "made", "op": data}]))
-    (entry,) = entries_of(record, unpack(record))
+    (entry,) = entries_of(record, unpack(record), None)
     assert (entry.operation.kind, entry.operation.ref) == ("unreadable", ref)
     assert entry.operation.to_data() == data

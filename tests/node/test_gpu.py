@@ -116,3 +116,52 @@ async def test_an_xids_line_is_the_drivers(node: Node) -> None:
     assert await node.state(doing, before) == "in"
     assert await node.reverted(action("xid-line", options), before) == "out"
     assert len(node.gpus.lines(NODE)) == 2, "a line of the kernel log cannot be taken back"
+
+
+class Losing:
+    """A node whose GPU 1 fell off the bus: nvidia-smi says so among its rows, and ends with 0."""
+
+    line = "Unable to determine the device handle for GPU0000:5E:00.0: Unknown Error"
+
+    def __init__(self, host: SimulatedHost) -> None:
+        self._host = host
+
+    def run(self, *argv: str) -> str:
+        if argv[1:3] == ("-i", "1"):
+            raise ToolError(argv, 15, self.line)
+        rows = self._host.run(*argv).splitlines()
+        if argv[1].startswith("--query-gpu"):
+            rows = [self.line if row.startswith("1,") else row for row in rows]
+        return "".join(f"{row}\n" for row in rows)
+
+    def read(self, path: str) -> str:
+        return self._host.read(path)
+
+    def write(self, path: str, text: str) -> None:
+        self._host.write(path, text)
+
+
+async def test_a_lost_gpu_is_a_reading_of_its_own(node: Node) -> None:
+    healthy = throttle(watts=300, gpus=[0, 2])
+    lost = Losing(node.host)
+    assert await asyncio.to_thread(throttle(watts=300, gpus=[1]).check, lost) == [
+        f"there is no GPU 1 (nvidia-smi lists 0, 2, 3, 4, 5, 6, 7; {Losing.line})"
+    ]
+    assert await asyncio.to_thread(healthy.check, lost) == []
+    before = await asyncio.to_thread(healthy.before, lost)
+    await asyncio.to_thread(healthy.apply, lost, before)
+    state, facts = await asyncio.to_thread(healthy.look, lost, before)
+    assert state == "in"
+    assert Losing.line in facts
+
+
+async def test_a_gpu_that_is_lost_meanwhile_keeps_no_other_one_throttled(node: Node) -> None:
+    doing = throttle(watts=300, gpus=[0, 1, 2])
+    before = await node.applied(doing)
+    lost = Losing(node.host)
+    with pytest.raises(ToolError, match="Unable to determine"):
+        await asyncio.to_thread(doing.revert, lost, before)
+    assert [c.limit for c in node.gpus.cards(NODE)[:3]] == [700.0, 300.0, 700.0]
+    state, facts = await asyncio.to_thread(doing.look, lost, before)
+    assert state == "partial"
+    assert "GPU 1: power limit unknown, was 700 W" in facts

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,6 +66,7 @@ class FakeApi:
     renews: bool = True
     duration: int = 30
     forbids: bool = False
+    age: float = 0.0  # seconds since the pod was created
     paths: list[tuple[str, str]] = field(default_factory=list)  # path and authorization
     _server: ThreadingHTTPServer | None = None
 
@@ -111,7 +113,8 @@ class FakeApi:
             return 200, {"spec": {"renewTime": renewed, "leaseDurationSeconds": self.duration}}
         if "/pods/" in path and self.pod:
             gone = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if self.deleting else {}
-            return 200, {"metadata": {"name": "program", **gone}}
+            created = datetime.fromtimestamp(time.time() - self.age, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return 200, {"metadata": {"name": "program", "creationTimestamp": created, **gone}}
         return 404, {"kind": "Status", "code": 404}
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gameday.experiment.model import NodeProgram as Options
-from gameday.faults.base import PlanError
-from gameday.faults.eviction import Policy, decide
+from gameday.extend import PlanError
 from gameday.faults.on_node import OnNode, check_management, name_of, needs
-from gameday.ledger.node_pod import Settings, helpers, pod
+from gameday.ledger.node_pod import Settings, files_name, helpers, pod, run_of
 from gameday.ledger.node_program import NodeProgram
 from gameday.ledger.operations import RUN_LABEL, from_data
 from gameday.node.task import Task
@@ -26,13 +26,14 @@ TASK = Task(
     lease=("gameday", "gameday-x"),
     pod=("tools", "x-1-gpu-0"),
 )
+FILES = files_name(REF, TASK)
 SETTINGS = Settings(
     "registry.example/python:3", "Always", ({"key": "gpu", "operator": "Exists"},), ("registry",)
 )
 
 
 def _rules(namespace: str) -> list[dict[str, Any]]:
-    roles = [o for o in helpers(REF, TASK, "x") if o["kind"] == "Role"]
+    roles = [o for o in helpers(REF, TASK, "x", FILES) if o["kind"] == "Role"]
     return [rule for o in roles if o["metadata"]["namespace"] == namespace for rule in o["rules"]]
 
 
@@ -41,19 +42,19 @@ def test_it_may_get_its_lease_and_its_own_pod_and_nothing_else() -> None:
     own = {"apiGroups": [""], "resources": ["pods"], "resourceNames": ["x-1-gpu-0"]}
     assert _rules("gameday") == [lease | {"verbs": ["get"]}]
     assert _rules("tools") == [own | {"verbs": ["get"]}]
-    bindings = [o for o in helpers(REF, TASK, "x") if o["kind"] == "RoleBinding"]
+    bindings = [o for o in helpers(REF, TASK, "x", FILES) if o["kind"] == "RoleBinding"]
     account = {"kind": "ServiceAccount", "name": "x-1-gpu-0", "namespace": "tools"}
     assert all(b["subjects"] == [account] for b in bindings)
 
 
 def test_everything_carries_the_runs_label() -> None:
-    made = [*helpers(REF, TASK, "x"), pod(REF, TASK, "x", "gpu-0", SETTINGS, "run")]
+    made = [*helpers(REF, TASK, "x", FILES), pod(REF, TASK, "x", "gpu-0", SETTINGS, "run", FILES)]
     assert {o["metadata"]["labels"][RUN_LABEL] for o in made} == {"x"}
-    assert {o["metadata"]["name"] for o in made} == {"x-1-gpu-0"}
+    assert {o["metadata"]["name"] for o in made} == {"x-1-gpu-0", FILES}
 
 
 def test_the_pod_is_as_the_experiment_says() -> None:
-    spec = pod(REF, TASK, "x", "gpu-0", SETTINGS, "check")["spec"]
+    spec = pod(REF, TASK, "x", "gpu-0", SETTINGS, "check", FILES)["spec"]
     container = spec["containers"][0]
     assert (spec["nodeName"], spec["hostNetwork"], spec["hostPID"]) == ("gpu-0", True, True)
     assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
@@ -66,12 +67,32 @@ def test_the_pod_is_as_the_experiment_says() -> None:
     assert {"task.json", "gameday/node/__main__.py", "gameday/node/program.py"} <= paths
 
 
-def test_a_drain_leaves_it_where_it_is() -> None:
-    """It has no controller: kubectl's rules alone would refuse to drain its node."""
-    made = pod(REF, TASK, "x", "gpu-0", SETTINGS, "run")
-    assert decide(made, Policy()).action == "stay"
+def test_its_files_can_not_be_exchanged() -> None:
+    """Who may edit ConfigMaps there must not choose what runs as root on a node."""
+    files = next(o for o in helpers(REF, TASK, "x", FILES) if o["kind"] == "ConfigMap")
+    assert (files["immutable"], files["metadata"]["name"]) == (True, FILES)
+    assert files_name(REF, replace(TASK, options={"unit": "sshd"})) != FILES
+    made = pod(REF, TASK, "x", "gpu-0", SETTINGS, "run", FILES)
+    assert made["spec"]["volumes"][0]["configMap"]["name"] == FILES
+
+
+def test_a_pod_that_starts_late_ends_by_itself() -> None:
+    limit = pod(REF, TASK, "x", "gpu-0", SETTINGS, "run", FILES)["spec"]["activeDeadlineSeconds"]
+    assert TASK.begin_within + TASK.seconds < limit <= TASK.begin_within + TASK.seconds + 600
+
+
+@pytest.mark.parametrize("name", [REF.name, f"{REF.name}-revert"])
+def test_it_is_the_programs_of_its_own_run_alone(name: str) -> None:
+    made = pod(replace(REF, name=name), TASK, "x", "gpu-0", SETTINGS, "run", FILES)
+    assert (run_of(made, "tools"), run_of(made, "gameday")) == ("x", "")
     made["metadata"]["labels"] = {}
-    assert decide(made, Policy()).action == "refuse"
+    assert run_of(made, "tools") == ""
+
+
+def test_a_label_makes_nobodys_pod_a_program() -> None:
+    theirs = {"name": "job", "namespace": "tools", "labels": {RUN_LABEL: "x"}}
+    assert run_of({"metadata": theirs, "spec": {"serviceAccountName": "default"}}, "tools") == ""
+    assert run_of({"metadata": theirs, "spec": {}}, "tools") == ""
 
 
 def test_a_record_is_enough_to_undo() -> None:

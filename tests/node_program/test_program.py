@@ -80,6 +80,37 @@ def test_a_lease_that_nobody_renews(node: Node, api: FakeApi) -> None:
     assert node.state.read_text() == "up"
 
 
+def test_a_program_that_starts_late_for_a_dead_run_changes_nothing(node: Node, api: FakeApi) -> None:
+    """Its image came slowly, and the orchestrator was killed meanwhile: its Lease stands still."""
+    api.age, api.renews, api.duration = 60, False, 2
+    last = node.start().ended()[-1]
+    assert (last["event"], last["facts"]) == ("out", ["nothing was changed"])
+    assert "was not renewed for 2 s" in last["problems"][0]
+    assert node.state.read_text() == "up"
+
+
+def test_a_program_that_starts_late_for_a_run_that_lives_waits_for_a_sign_of_life(
+    node: Node, api: FakeApi
+) -> None:
+    api.age = 60
+    started = node.start().is_in()
+    assert len([path for path, _ in api.paths if "/leases/" in path]) > 1
+    started.signal(signal.SIGTERM)
+    started.ended()
+
+
+def test_a_program_that_starts_too_late_changes_nothing_though_its_run_lives(
+    node: Node, api: FakeApi
+) -> None:
+    api.age = 3600
+    last = node.start().ended()[-1]
+    assert last["facts"] == ["nothing was changed"]
+    assert last["problems"] == [
+        "too late: the change was to be made within 120 s of the pod's creation, or not at all"
+    ]
+    assert node.state.read_text() == "up"
+
+
 def test_an_api_server_that_does_not_answer(node: Node, api: FakeApi) -> None:
     started = node.start(patience=2.0).is_in()
     api.silence()

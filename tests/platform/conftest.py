@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +47,21 @@ async def node(kube: Kube) -> AsyncIterator[str]:
     ref = Ref.of(await kube.create(obj))
     yield ref.name
     await kube.delete(ref)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_stays_running() -> Iterator[None]:
+    """No process that these tests started outlives them: each has this session's mark in its environment."""
+    mark = f"GAMEDAY_TESTS={uuid.uuid4()}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(*mark.split("="))
+        yield
+    left = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+            if process.name == str(os.getpid()) or b"multiprocessing" in command:  # ours
+                continue
+            if mark.encode() in (process / "environ").read_bytes():
+                left.append(command)
+    assert not left

@@ -169,7 +169,8 @@ async def test_watch_of_custom_resources(kube: Kube, storms: Resource, namespace
     async with asyncio.timeout(20):
         async for kind, obj in kube.watch(storms, namespace, version=start):
             assert (kind, obj["metadata"]["name"]) == ("ADDED", created["metadata"]["name"])
-            break
+            return
+    raise AssertionError("the watch ended without an event")
 
 
 async def test_a_version_that_is_too_old_is_gone(kube: Kube, storms: Resource, namespace: str) -> None:

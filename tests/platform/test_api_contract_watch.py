@@ -67,7 +67,7 @@ async def test_watch_from_a_version_sees_everything_since(kube: Kube, namespace:
 
 async def test_watch_is_live(kube: Kube, namespace: str) -> None:
     obj = config_map(namespace)
-    fields = f"metadata.name={obj['metadata']['name']}"
+    fields = {"metadata.name": obj["metadata"]["name"]}
     start = await version(kube, namespace)
     watching = asyncio.create_task(take(kube.watch(CONFIG_MAPS, namespace, fields=fields, version=start), 1))
     await kube.create(config_map(namespace))  # not the one
@@ -97,7 +97,7 @@ async def test_field_selectors_on_watches(kube: Kube, namespace: str, node: str)
     start = json.loads(await kube.request("GET", PODS.path(namespace)))["metadata"]["resourceVersion"]
     await kube.create(pod(namespace))
     bound = await kube.create(pod(namespace, node=node))
-    fields = f"spec.nodeName={node},status.phase=Pending"
+    fields = {"spec.nodeName": node, "status.phase": "Pending"}
     ref = Ref.of(bound)
     await kube.patch(ref, {"status": {"phase": "Running"}}, "merge", subresource="status")
     events = await take(kube.watch(PODS, namespace, fields=fields, version=start), 2)

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from gameday.platform.prometheus import Prometheus
+from tests.support.answering import Serve, answering
 from tests.support.monitoring import Exporter, PrometheusServer
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Callable[[Handler], Awaitable[str]]]:
-    """Starts a server that answers everything with one handler; gives its URL."""
-    servers: list[TestServer] = []
-
-    async def start(handler: Handler) -> str:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", handler)
-        servers.append(TestServer(app))
-        await servers[-1].start_server()
-        return str(servers[-1].make_url("")).rstrip("/")
-
-    yield start
-    for server in servers:
-        await server.close()
+async def serve() -> AsyncIterator[Serve]:
+    async with answering() as start:
+        yield start
 
 
 @pytest.fixture(scope="package")

@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 
+from gameday.extend import Measurement, PlanError
 from gameday.faults.argocd import ArgoCD as Fault
 from gameday.faults.argocd import ArgoCDSpec as FaultSpec
-from gameday.faults.base import PlanError
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
 from gameday.platform.world import World
 from gameday.probes.argocd import GROUP, ArgoCD, ArgoCDSpec, _family
-from gameday.probes.base import Measurement
 from gameday.safety.ownership import ownership
 from gameday.safety.plan import Plan
 from gameday.sandbox.apiserver import ApiServer, write_kubeconfig
@@ -114,7 +113,7 @@ async def test_without_argo_cd_it_is_said_and_nothing_else_stops(tmp_path: Any) 
                 await ask(bare, "inference")
             spec = FaultSpec.model_validate({"rollback": {"application": "inference"}})
             with pytest.raises(PlanError, match="is Argo CD installed"):
-                await Fault().plan(spec, World(bare))
+                await Fault().of(spec).plan(spec, World(bare))
             assert await ownership(Plan(seed=0), World(bare)) == []
     finally:
         await server.stop()

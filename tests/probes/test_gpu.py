@@ -10,13 +10,14 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
+from gameday.extend import Measurement
+from gameday.platform.devices import COUNT
 from gameday.platform.errors import PlatformError
-from gameday.platform.gpud import ANNOTATION
+from gameday.platform.gpud import ADDRESS
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
 from gameday.platform.world import World
-from gameday.probes.base import Measurement
-from gameday.probes.gpu import COUNT, Gpu, GpuSpec
+from gameday.probes.gpu import Gpu, GpuSpec
 from tests.platform.arrange import unique
 from tests.support.polling import eventually
 
@@ -91,7 +92,7 @@ async def test_pods_that_hold_gpus_and_pods_that_wait_for_them(kube: Kube, node:
     await eventually(lambda: kube.find(Ref.of(namespace)), lambda found: found is None)
 
 
-async def test_what_gpud_says(kube: Kube, node: Ref, serve: Serve) -> None:
+async def test_what_gpud_says(kube: Kube, node: Ref, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -104,8 +105,7 @@ async def test_what_gpud_says(kube: Kube, node: Ref, serve: Serve) -> None:
             [{"component": "cpu", "states": states[:1]}, {"component": XID, "states": states}]
         )
 
-    url = await serve(answer)
-    await kube.patch(node, {"metadata": {"annotations": {ANNOTATION: url}}}, "merge")
+    monkeypatch.setenv(ADDRESS, await serve(answer))
     found = await ask(kube, node, gpud="states")
     assert found.series == ((node.name, "Unhealthy"),)
     assert found.message == f"{node.name}: {XID} is Unhealthy"
@@ -117,17 +117,33 @@ async def test_what_gpud_says(kube: Kube, node: Ref, serve: Serve) -> None:
         await ask(kube, node, gpud="states", component="gpu")
 
 
-async def test_something_else_where_gpud_should_be(kube: Kube, node: Ref, serve: Serve) -> None:
+async def test_something_else_where_gpud_should_be(
+    kube: Kube, node: Ref, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
-    await kube.patch(node, {"metadata": {"annotations": {ANNOTATION: await serve(answer)}}}, "merge")
+    monkeypatch.setenv(ADDRESS, await serve(answer))
     with pytest.raises(PlatformError, match="is no GPUd: it says"):
         await ask(kube, node, gpud="states")
 
 
-async def test_a_gpud_that_is_not_there(kube: Kube, node: Ref) -> None:
-    await kube.patch(node, {"metadata": {"annotations": {ANNOTATION: "http://127.0.0.1:9"}}}, "merge")
+async def test_no_annotation_steers_a_request(kube: Kube, node: Ref, serve: Serve) -> None:
+    """Whoever may annotate nodes must not have us ask, or tell, a server of theirs."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.json_response([])
+
+    await kube.patch(node, {"metadata": {"annotations": {"gameday.dev/gpud": await serve(answer)}}}, "merge")
+    with pytest.raises(PlatformError):
+        await ask(kube, node, gpud="states")
+    assert asked == []
+
+
+async def test_a_gpud_that_is_not_there(kube: Kube, node: Ref, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ADDRESS, "http://127.0.0.1:9")
     with pytest.raises(PlatformError, match=r"GPUd at http://127.0.0.1:9/v1/states does not answer"):
         await ask(kube, node, gpud="states")
 

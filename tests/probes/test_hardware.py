@@ -68,6 +68,7 @@ def test_nothing_to_say() -> None:
         ),
         (NODE, None, "has no SriovNetworkNodeState"),
         (NODE, changed(STATE, "status|syncStatus", "Failed"), "sync is Failed (no reason given)"),
+        (NODE, changed(STATE, "status|syncStatus", None), "does not say whether its sync has succeeded"),
         (
             changed(NODE, "status|allocatable|openshift.io/rdma", "1"),
             STATE,

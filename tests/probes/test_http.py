@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from gameday.platform.errors import PlatformError, Unreachable
 from gameday.platform.world import World
 from gameday.probes.http import Http, HttpSpec
 from tests.support.monitoring import free_port
+from tests.support.polling import left_at_once
 
 Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
 WORLD = World(kube=None)  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ async def test_status(serve: Serve) -> None:
 
 async def test_latency_counts_until_all_is_read(serve: Serve) -> None:
     ((_, took),) = await ask(await serve(handler) + "/slow", measure="latency")
-    assert 0.19 < took < 2
+    assert took > 0.19
 
 
 async def test_a_field_of_json(serve: Serve) -> None:
@@ -91,11 +91,7 @@ async def test_it_can_be_left_at_once(serve: Serve) -> None:
     asked = asyncio.Event()
     task = asyncio.create_task(ask(await serve(hang)))
     await asked.wait()
-    started = time.monotonic()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert time.monotonic() - started < 0.2
+    assert await left_at_once(task)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gameday.extend import Measurement
 from gameday.platform.errors import PlatformError
 from gameday.platform.kinds import find_resource, known
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref, Resource
 from gameday.platform.resources import NODES, PODS
 from gameday.platform.world import World
-from gameday.probes.base import Measurement
 from gameday.probes.kubernetes import Kubernetes, KubernetesSpec
 from tests.platform.arrange import unique
 from tests.support.widgets import say, widget, widgets
@@ -156,7 +156,7 @@ async def test_known_kinds_are_those_of_the_cluster(kube: Kube) -> None:
     ("spec", "said"),
     [
         ({"resource": "gadget/x", "count": True}, "not a kind known here"),
-        ({"resource": "pod/", "count": True}, "is not an object"),
+        ({"resource": "pod/", "count": True}, "is no object's name"),
         ({"resource": "pods"}, "expected one of"),
         ({"resource": "pods", "condition": "Ready", "jsonPath": "{.a}"}, "expected one of"),
         ({"resource": "pod/x", "selector": "a=b", "condition": "Ready"}, "kind alone"),

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from gameday.extend import Measurement
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.prometheus import Prometheus
 from gameday.platform.world import World
-from gameday.probes.base import Measurement
 from gameday.probes.nic import Nic, agreement
 from tests.support.platforms import Platform
+from tests.support.polling import eventually
 
 
 @pytest.fixture
@@ -22,9 +23,11 @@ async def world(kube: Kube, platform: Platform) -> AsyncIterator[World]:
         yield World(kube, prometheus)
 
 
-async def ask(world: World, read: str, interface: str = "ens1f0", **nodes: Any) -> Measurement:
+async def ask(
+    world: World, read: str, interface: str = "ens1f0", window: str = "10s", **nodes: Any
+) -> Measurement:
     choice = nodes or {"names": ["gpu-0", "gpu-1"]}
-    spec = Nic.Spec.model_validate({"nodes": choice, "interface": interface, "read": read, "window": "10s"})
+    spec = Nic.Spec.model_validate({"nodes": choice, "interface": interface, "read": read, "window": window})
     return await Nic().measure(spec, world)
 
 
@@ -33,7 +36,20 @@ async def ask(world: World, read: str, interface: str = "ens1f0", **nodes: Any) 
     [("state", "up"), ("carrier", "up"), ("carrierChanges", 0), ("errors", 0.0), ("mtu", 9000.0)],
 )
 async def test_links(read: str, value: Any, world: World) -> None:
-    assert dict((await ask(world, read)).series) == {"gpu-0 ens1f0": value, "gpu-1 ens1f0": value}
+    told = await eventually(lambda: ask(world, read), lambda told: bool(told.series))  # an increase takes two
+    assert dict(told.series) == {"gpu-0 ens1f0": value, "gpu-1 ens1f0": value}
+
+
+@pytest.mark.parametrize("read", ["carrierChanges", "errors"])
+async def test_a_counter_that_was_scraped_once_is_not_called_an_exporter_that_is_away(
+    read: str, world: World
+) -> None:
+    await eventually(lambda: ask(world, "carrier"), lambda told: bool(told.series))
+    told = await ask(world, read, window="1ms")
+    assert told.series == ()
+    assert "fewer than two samples of the counters of ens1f0 of gpu-0, gpu-1 within 1ms" in told.message
+    told = await ask(world, read, interface="ens99", window="1ms")
+    assert "knows no ens99 of gpu-0, gpu-1: is its node exporter scraped?" in told.message
 
 
 async def test_rdma_ports(world: World) -> None:

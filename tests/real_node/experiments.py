@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,19 @@ READY = {
 }
 
 
-def write(folder: Path, node: RealNode, *method: dict[str, Any], **spec: Any) -> Path:
+def write(
+    folder: Path,
+    node: RealNode,
+    *method: dict[str, Any],
+    spaces: Sequence[str] = ("default",),
+    allow: Sequence[str] = (),
+    **spec: Any,
+) -> Path:
     """An experiment file with this method; node programs use the node's only image."""
     target = {
         "context": "gameday-.*",
-        "namespaces": ["default"],
+        "namespaces": list(spaces),
+        "allowProtected": sorted({*allow, *(f"Namespace/{space}" for space in spaces if space != "default")}),
         "nodes": {"selector": f"kubernetes.io/hostname={node.name}"},
         "nodeProgram": {"image": node.image, "pullPolicy": "Never"},
     }

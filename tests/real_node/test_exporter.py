@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from gameday.extend import Value
 from gameday.platform.kube import Kube
 from gameday.platform.prometheus import Prometheus
 from gameday.platform.world import World
-from gameday.probes.base import Value
 from gameday.probes.nic import Nic
 from tests.support.children import Child
 from tests.support.monitoring import PrometheusServer

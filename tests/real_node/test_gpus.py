@@ -56,6 +56,8 @@ async def plugin(
     await kube.delete(daemons)
     await eventually(lambda: _pods(kube), lambda pods: not pods)
     await _allocatable(kube, node, 0)
+    gone = dict.fromkeys(labels)  # the janitor's pods, for one, keep off GPU nodes
+    await kube.patch(Ref("v1", "Node", node.name), {"metadata": {"labels": gone}}, "merge")
 
 
 def _daemon_set(label: str) -> Object:
@@ -105,7 +107,7 @@ async def _label(kube: Kube, node: RealNode) -> str | None:
 
 def _device_loss(folder: Path, node: RealNode, hold: str) -> Path:
     step = {"gpu": {"nodes": {"names": [node.name]}, "deviceLoss": {}}, "for": hold}
-    return write(folder, node, step)
+    return write(folder, node, step, spaces=("default", SPACE))  # whose DaemonSet may be edited
 
 
 async def test_a_pod_gets_gpus_from_the_plugin(kube: Kube, node: RealNode, plugin: str) -> None:

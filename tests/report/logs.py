@@ -94,7 +94,6 @@ def started(experiment: dict[str, Any] = EXPERIMENT, **more: Any) -> ev.RunStart
         "platform": {
             "context": "staging-eu-1",
             "server": "https://10.0.0.1:6443",
-            "kubernetes": "v1.36.1",
             "prometheus": "http://prometheus.monitoring:9090",
         },
         "file": "experiments/drain-two-gpu-nodes.yaml",
@@ -188,8 +187,7 @@ def game_day(seed: int = 7) -> list[ev.Event]:
     w, rng = Writer(), random.Random(seed)
     w(0, started())
     for at, phase in (
-        (0.1, "plan"),
-        (2, "preflight"),
+        (0.1, "preflight"),
         (5, "baseline"),
         (62, "method"),
         (705, "recovery"),
@@ -199,7 +197,12 @@ def game_day(seed: int = 7) -> list[ev.Event]:
         w(at, ev.Phase(phase=phase))
     w(
         1,
-        ev.Planned(plan={"steps": [{"step": "1", "kind": "drain", "targets": ["Node gpu-3", "Node gpu-7"]}]}),
+        ev.Planned(
+            plan={
+                "cluster": {"version": "v1.36.1"},
+                "steps": [{"step": "1", "kind": "drain", "targets": ["Node gpu-3", "Node gpu-7"]}],
+            }
+        ),
     )
     w(3, ev.Preflight(check="rbac", level="ok", message="all 14 verbs allowed"))
     w(

@@ -18,10 +18,9 @@ BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated -->"
 
 def with_facts(text: str) -> str:
     """The README with each generated part as the code says now."""
-    parts = {"events": _events(), "report.json": _report(), "verdicts": _verdicts(), "rules": _rules()}
-    for name, body in parts.items():
+    for name, facts in FACTS.items():
         begin, end = re.escape(BEGIN.format(name)), re.escape(END)
-        whole = f"{BEGIN.format(name)}\n{body}\n{END}"
+        whole = f"{BEGIN.format(name)}\n{facts()}\n{END}"
         text = re.sub(f"{begin}.*?{end}", lambda _, whole=whole: whole, text, flags=re.DOTALL)  # type: ignore[misc]
     return text
 
@@ -73,6 +72,8 @@ def _verdicts() -> str:
 def _rules() -> str:
     return "\n".join(f"- {rule.__name__.replace('_', ' ')}" for rule in RULES)
 
+
+FACTS = {"events": _events, "report.json": _report, "verdicts": _verdicts, "rules": _rules}
 
 if __name__ == "__main__":
     README.write_text(with_facts(README.read_text(encoding="utf-8")), encoding="utf-8")

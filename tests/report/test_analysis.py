@@ -63,6 +63,14 @@ def test_what_mended_itself_in_time_held() -> None:
     assert row.worst.value == 0.0
 
 
+def test_a_probe_that_was_not_measured_while_a_fault_was_in_did_not_hold_either() -> None:
+    calm = [e for e in logs.game_day() if not (isinstance(e, ev.Probed) and e.during)]
+    rows = {h.probe: h for h in analyse(calm).hypothesis}
+    row = rows["error ratio"]
+    assert (row.holds, row.measured, row.unjudged) == (None, 0, "not seen")
+    assert rows["training throughput"].holds, "nothing was expected of it while the fault was in"
+
+
 def test_the_worst_value_is_found_between_two_probes() -> None:
     """The curve is drawn more often than the probe is asked."""
     events = [e for e in logs.game_day() if not (isinstance(e, ev.Probed) and e.value == 1.87)]
@@ -155,6 +163,15 @@ def test_a_gap_is_told_until_it_is_filled(retro: Retrospective) -> None:
     filled = analyse([*logs.game_day(), ev.Samples(query=1, series=[late], at=logs.START + 900, seq=999)])
     assert filled.queries[0].holes == ()
     assert list(filled.queries[0].series[0].times) == sorted(filled.queries[0].series[0].times)
+
+
+def test_samples_of_which_there_may_be_more_are_a_gap_whatever_is_there() -> None:
+    start, end = logs.START + 100, logs.START + 160
+    told = ev.Gap(query=2, start=start, end=end, reason="store-1", partial=True, at=end, seq=999)
+    found = analyse([*logs.game_day(), told])
+    (hole,) = found.queries[1].holes
+    assert (hole.start - logs.START, hole.end - logs.START, hole.partial) == (100, 160, True)
+    assert [m.detail for m in found.timeline if m.text == "Samples only in part for 1 min"] == ["store-1"]
 
 
 def test_bounds_follow_the_faults(retro: Retrospective) -> None:

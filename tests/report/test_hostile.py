@@ -22,8 +22,9 @@ EVIL = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028\u2029\x00\x1b[31m'\"`|\n"
     "| --- |\n# h\n[x](javascript:alert(3)) ![p](http://evil.example/x.png) <!channel> <@U1> ]]> &amp;"
     " *b* _i_ ~s~"
-    " {{ 7*7 }} ${7*7} ```\x07"
+    " {{ 7*7 }} ${7*7} ```\x07 \u202etxt.exe\u2066\u200b\x9b31m\ufeff"
 )
+UNSEEN = "\x00\x07\x1b\x9b\u2028\u2029\u202e\u2066\u200b\ufeff"
 KEPT = {"state", "type", "verdict", "purpose", "phase", "level", "outcome"}  # words with a meaning
 
 
@@ -84,6 +85,21 @@ def test_the_markdown_has_no_markup_of_theirs(run: Path) -> None:
         assert sign not in html
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert {line.replace("\\|", "").count("|") for line in rows} <= {4, 5, 7, 8}
+
+
+@pytest.mark.fast
+def test_nothing_hides_or_reorders_what_stands_there(run: Path) -> None:
+    """In a terminal, an editor and a browser alike; in Slack too."""
+    outputs = render(run)
+    message = summary(outputs.retrospective)
+    tell = ThreadLines()
+    texts = [
+        outputs.markdown.read_text(),
+        outputs.junit.read_text(),
+        json.dumps(message.blocks, ensure_ascii=False),
+    ]
+    texts += [outputs.html.read_text().split("<script")[0], "".join(filter(None, map(tell, hostile())))]
+    assert [(text[:40], c) for text in texts for c in UNSEEN if c in text] == []
 
 
 @pytest.mark.fast

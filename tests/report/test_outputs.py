@@ -83,7 +83,7 @@ def test_markdown_says_it_in_the_order_of_the_page(outputs: Outputs) -> None:
         "What was touched, and put back",
         "Findings",
         "Action items",
-        "Run it again on the same targets",
+        "Run it again",
     ]
 
 

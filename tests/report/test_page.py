@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from playwright.async_api import Browser
 
 from gameday import events as ev
 from gameday.report import render
+from gameday.run.reading import State
+from gameday.states import Fault
 from tests.report import logs
 from tests.support import browser
+from tests.support.platforms import ROOT
 
 CHANGED = "html => document.querySelector(\"[data-chart='1'] svg\").innerHTML !== html"
 
@@ -104,4 +108,32 @@ async def test_thirty_faults_and_many_series_stay_readable_on_a_phone(
         legend = await page.locator(".legend summary").inner_text()
         assert "300 series; the 60 that move most are drawn" in legend
         assert await page.evaluate("document.documentElement.scrollWidth") <= 420
+    assert trouble == []
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("state", [*State, *(s for s in Fault if s not in (Fault.OUT,))])
+def test_every_state_has_a_colour_of_its_own_in_the_timeline(state: str) -> None:
+    """A bar without a rule is black, and its meaning anybody's guess."""
+    style = (ROOT / "gameday" / "report" / "templates" / "report.css").read_text()
+    assert re.search(rf"\.s-{state}\b[^{{]*{{ fill: ", style)
+
+
+WIDER = """() => [...document.querySelectorAll("body, nav, .scroll:not(.tall), .tall, .chart, .lanes, pre")]
+  .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.className || box.tagName)"""
+CUT = """() => [...document.querySelectorAll(".plot svg text[fill='var(--bound)']")].filter((text) => {
+  const plot = text.closest("svg").querySelector("path.background").getBoundingClientRect();
+  const name = text.getBoundingClientRect();
+  return text.getAttribute("opacity") !== "0" && (name.left < plot.left || name.right > plot.right);
+}).map((text) => text.textContent)"""
+
+
+async def test_nothing_is_cut_or_scrolls_sideways_on_a_phone(chromium: Browser, page_file: Path) -> None:
+    async with browser.opened(chromium, page_file, width=390) as (page, trouble):
+        await browser.drawn(page)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert await page.evaluate(WIDER) == []
+        assert await page.locator(".plot svg text[fill='var(--bound)']").count() > 2
+        assert await page.evaluate(CUT) == []
+        assert await page.locator("td[data-column='Worst during']").count() > 0
     assert trouble == []

@@ -19,6 +19,7 @@ def test_what_it_says() -> None:
     text = as_text(message.blocks)
     assert text.startswith("Deviated: Inference keeps its latency while two GPU nodes are drained\n═══")
     assert "error ratio          < 1%                0.22%    1.61%     0.21%    BROKE" in text
+    assert "1.87 s    318 ms   held\n  (while a fault was in: < 2s)" in text, "the bound that applied"
     assert "Recovery: 38 s (slowest; objective 3 min)" in text
     assert "Open the retrospective: https://reports.example.com/run" in text
     assert message.text.startswith("Deviated: ")

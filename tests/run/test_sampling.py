@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from gameday.events import Alert, Event, Gap, QueryDeclared, Samples, Warn
 from gameday.platform.prometheus import Prometheus
+from gameday.run.alert_watch import AlertWatch
 from gameday.run.sampling import Query, Sampler
-from tests.support.monitoring import Exporter, PrometheusServer, Wire
+from tests.support.monitoring import Exporter, PrometheusServer, Wire, free_port
 from tests.support.polling import eventually
 from tests.support.promlike import PrometheusLike
 
@@ -283,3 +285,56 @@ def last_declared(told: Recorder) -> Any:
 
 async def _now() -> float:
     return time.time()
+
+
+async def test_samples_of_which_there_may_be_more_are_kept_and_marked() -> None:
+    """A range with warnings looks like a whole one: the chart must say where it is not."""
+    now = 1_700_000_000.0
+    like = PrometheusLike(value=lambda query, at: None if query == "ALERTS" else 1.0)
+    told = Recorder()
+    async with Prometheus(await like.start()) as prometheus:
+        sampler = Sampler(prometheus, [HEAT], told.append, clock=lambda: now)
+        for warning in ("", "store-1 is away", ""):
+            now, like.warning = now + 50, warning
+            await sampler.sample(now)
+        await sampler.flush()
+    await like.stop()
+    assert len(told.times(1)) == len(set(told.times(1))) == 31
+    (gap,) = [gap for gap in told.of(Gap) if gap.query == 1]
+    assert (gap.start, gap.end) == (1_700_000_055, 1_700_000_105)
+    assert (gap.reason, gap.partial) == ("only in part: store-1 is away", True)
+    assert len([w for w in told.of(Warn) if "only in part: store-1 is away" in w.message]) >= 1
+
+
+async def test_an_alert_that_a_part_of_an_answer_leaves_out_is_not_over() -> None:
+    def alerts(*names: str, **more: Any) -> bytes:
+        labels = [{"__name__": "ALERTS", "alertname": name, "alertstate": "firing"} for name in names]
+        result = [{"metric": each, "value": [1, "1"]} for each in labels]
+        data = {"resultType": "vector", "result": result}
+        return json.dumps({"status": "success", "data": data, **more}).encode()
+
+    like, told = PrometheusLike(), Recorder()
+    async with Prometheus(await like.start()) as prometheus:
+        watch = AlertWatch(prometheus, told.append)
+        for answer in (alerts("A"), alerts("B", warnings=["store-1 is away"]), alerts("B")):
+            like.lie = answer
+            await watch.poll()
+    await like.stop()
+    assert [(a.alert, a.state) for a in told.of(Alert)] == [
+        ("A", "firing"),
+        ("B", "firing"),
+        ("A", "resolved"),
+    ]
+
+
+async def test_that_nobody_tells_of_alerts_is_said_where_they_are_evaluated_elsewhere() -> None:
+    like, told = PrometheusLike(), Recorder()
+    elsewhere = f"http://127.0.0.1:{free_port()}"
+    async with Prometheus(await like.start(), rules_url=elsewhere) as prometheus:
+        watch = AlertWatch(prometheus, told.append)
+        await watch.poll()
+        await watch.poll()
+    await like.stop()
+    (warn,) = told.of(Warn)
+    assert elsewhere in warn.message
+    assert "the connection was refused" in warn.message

@@ -174,13 +174,14 @@ async def test_a_version_that_is_still_to_come(kube: Kube) -> None:
 async def test_bookmarks_come_by_themselves(kube: Kube) -> None:
     created = await kube.create(config_map("default"))
     version = created["metadata"]["resourceVersion"]
-    watching = kube.watch(CONFIG_MAPS, "default", fields="metadata.name=nothing", version=version)
+    watching = kube.watch(CONFIG_MAPS, "default", fields={"metadata.name": "nothing"}, version=version)
     await kube.create(config_map("default"))
     async with asyncio.timeout(10):
         async for kind, obj in watching:
             assert kind == "BOOKMARK"
             if int(obj["metadata"]["resourceVersion"]) > int(version):
-                break
+                return
+    raise AssertionError("the watch ended without a bookmark")
 
 
 async def test_watches_can_be_ended(kube: Kube) -> None:

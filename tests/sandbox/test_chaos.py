@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from gameday.platform.following import follow
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_ready, is_true
 from gameday.platform.resources import PODS
@@ -100,7 +102,7 @@ async def test_without_a_daemon_on_the_node_it_stays_out_and_says_so(kube: Kube,
     label = "sandbox.gameday.dev/no-chaos-daemon"
     await kube.patch(node, {"metadata": {"labels": {label: "true"}}}, "merge")
     try:
-        on_node = "spec.nodeName=gpu-2"
+        on_node = {"spec.nodeName": "gpu-2"}
         await eventually(lambda: kube.list(PODS, "chaos-mesh", fields=on_node), lambda pods: not pods)
         ref = Ref.of(await kube.create(delay(space)))
         waiting = await eventually(lambda: kube.get(ref), lambda o: bool(_last_message(o)))
@@ -233,3 +235,37 @@ async def test_a_schedule_and_a_workflow_make_their_experiments(kube: Kube, spac
     await eventually(lambda: kube.get(ref), lambda o: is_true(o, "Accomplished"))
     await eventually(lambda: kube.list(kind, space), lambda found: not found)
     await kube.delete(ref)
+
+
+async def _length(made: set[str]) -> int:
+    return len(made)
+
+
+async def test_a_workflow_that_is_deleted_in_the_foreground_begins_again(kube: Kube, space: str) -> None:
+    """As upstream's own controllers do: see tests/systems."""
+    slow = {"name": "slow", "templateType": "NetworkChaos", "deadline": "30s"}
+    meta = {"name": "again", "namespace": space}
+    spec = {"entry": "slow", "templates": [slow | {"networkChaos": delay(space)["spec"]}]}
+    ref = Ref.of(await kube.create({"apiVersion": API, "kind": "Workflow", "metadata": meta, "spec": spec}))
+    kind = await kube.resource(API, "NetworkChaos")
+    made: set[str] = set()
+
+    async def watch() -> None:
+        async for change, obj in follow(kube, kind, space):
+            if change == "ADDED":
+                made.add(obj["metadata"]["name"])
+
+    watching = asyncio.create_task(watch())
+    await eventually(lambda: _length(made))
+    (entry,) = await kube.list(await kube.resource(API, "WorkflowNode"), space)
+    # The deletion waits for the entry node: it would be over now and then before the controller sees it.
+    kept = [*entry["metadata"].get("finalizers", ()), "example.com/held"]
+    await kube.patch(Ref.of(entry), {"metadata": {"finalizers": kept}}, "merge")
+    try:
+        await kube.delete(ref, propagation="Foreground")
+        await eventually(lambda: _length(made), lambda count: count > 1)
+    finally:
+        watching.cancel()
+        await kube.patch(Ref.of(entry), {"metadata": {"finalizers": None}}, "merge")
+    await eventually(lambda: kube.find(ref), lambda found: found is None)
+    await eventually(lambda: kube.list(kind, space), lambda found: not found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -9,8 +10,9 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
+from gameday.platform.following import follow
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref, is_ready, is_true
+from gameday.platform.objects import Object, Ref, condition, is_ready, is_true
 from gameday.platform.resources import EVENTS, NODES, PODS
 from tests.support.polling import eventually
 
@@ -44,6 +46,12 @@ async def ready_pods(kube: Kube, space: str, count: int) -> list[Object]:
     return await eventually(ready, lambda pods: len(pods) == count)
 
 
+def rolled(deployment: Object, replicas: int) -> bool:
+    status = deployment["status"]
+    generation = status.get("observedGeneration") == deployment["metadata"]["generation"]
+    return bool(generation and status.get("updatedReplicas") == status.get("replicas") == replicas)
+
+
 async def test_a_deployment_scales_replaces_and_rolls(small: Kube, space: str) -> None:
     app = workload("Deployment", space, "web", {"replicas": 3, "template": template("web")})
     ref = Ref.of(await small.create(app))
@@ -57,17 +65,43 @@ async def test_a_deployment_scales_replaces_and_rolls(small: Kube, space: str) -
     image = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}}
     await small.patch(ref, image, "strategic")
 
-    def rolled(found: Object) -> bool:
-        status = found["status"]
-        generation = status.get("observedGeneration") == found["metadata"]["generation"]
-        return bool(generation and status.get("updatedReplicas") == status.get("replicas") == 5)
-
-    done = await eventually(lambda: small.get(ref), rolled)
+    done = await eventually(lambda: small.get(ref), lambda found: rolled(found, 5))
     assert is_true(done, "Available")
     images = {p["spec"]["containers"][0]["image"] for p in await ready_pods(small, space, 5)}
     assert images == {"two"}
     await small.delete(ref)
     await eventually(lambda: small.list(PODS, space), lambda pods: not pods)
+
+
+async def test_a_rolling_update_keeps_as_many_pods_ready_as_its_strategy_promises(
+    small: Kube, space: str
+) -> None:
+    rolling = {"rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 1}}
+    spec = {"replicas": 12, "template": template("web"), "strategy": rolling}
+    ref = Ref.of(await small.create(workload("Deployment", space, "web", spec)))
+    await ready_pods(small, space, 12)
+    serving: dict[str, bool] = {}
+    counts: list[int] = []
+    listed = asyncio.Event()
+
+    async def count() -> None:
+        async for kind, pod in follow(small, PODS, space):
+            if kind != "SYNCED":
+                gone = kind == "DELETED" or "deletionTimestamp" in pod["metadata"]
+                serving[pod["metadata"]["name"]] = not gone and is_ready(pod)
+            else:
+                listed.set()
+            if listed.is_set():
+                counts.append(sum(serving.values()))
+
+    async with asyncio.TaskGroup() as group:
+        counting = group.create_task(count())
+        await asyncio.wait_for(listed.wait(), 30)
+        image = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}}
+        await small.patch(ref, image, "strategic")
+        await eventually(lambda: small.get(ref), lambda found: rolled(found, 12))
+        counting.cancel()
+    assert min(counts) >= 11, counts
 
 
 async def test_a_daemon_set_is_on_every_node_cordoned_or_not(small: Kube, space: str) -> None:
@@ -118,6 +152,58 @@ async def test_an_indexed_job_replaces_a_worker_of_the_same_index(small: Kube, s
     assert sorted(p["metadata"]["labels"][label] for p in pods) == ["0", "1", "2"]
     counted = await eventually(lambda: small.get(ref), lambda j: j["status"].get("ready") == 3)
     assert counted["status"]["active"] == 3
+
+
+def _names(pods: list[Object]) -> list[str]:
+    return sorted(p["metadata"]["name"] for p in pods)
+
+
+@pytest.mark.parametrize("policy", ["OrderedReady", "Parallel"])
+async def test_a_stateful_set_numbers_its_pods(policy: str, small: Kube, space: str) -> None:
+    """In order, no pod is there before its predecessor is ready, and the last one goes first."""
+    spec = {"replicas": 3, "podManagementPolicy": policy, "serviceName": "db", "template": template("db")}
+    ref = Ref.of(await small.create(workload("StatefulSet", space, "db", spec)))
+    pods = await ready_pods(small, space, 3)
+    assert _names(pods) == ["db-0", "db-1", "db-2"]
+    by_name = {p["metadata"]["name"]: p for p in pods}
+    assert by_name["db-1"]["spec"]["hostname"] == "db-1"
+    assert by_name["db-1"]["metadata"]["labels"]["apps.kubernetes.io/pod-index"] == "1"
+    if policy == "OrderedReady":
+        for before, after in (("db-0", "db-1"), ("db-1", "db-2")):
+            ready = condition(by_name[before], "Ready")["lastTransitionTime"]
+            assert ready <= by_name[after]["metadata"]["creationTimestamp"]
+    gone = Ref.of(by_name["db-1"])
+    await small.delete(gone)
+    await eventually(lambda: small.find(gone), lambda pod: not pod or pod["metadata"]["uid"] != gone.uid)
+    assert _names(await ready_pods(small, space, 3)) == ["db-0", "db-1", "db-2"]
+    image = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "two"}]}}}}
+    await small.patch(ref, image, "strategic")
+
+    def updated(found: Object) -> bool:
+        status = found["status"]
+        return bool(status["currentRevision"] == status["updateRevision"]) and rolled(found, 3)
+
+    await eventually(lambda: small.get(ref), updated)
+    assert {p["spec"]["containers"][0]["image"] for p in await ready_pods(small, space, 3)} == {"two"}
+    await small.patch(ref, {"spec": {"replicas": 1}}, "merge")
+    assert _names(await ready_pods(small, space, 1)) == ["db-0"]
+
+
+@pytest.mark.parametrize("end", ["fails", "is deleted", "is gone at once"])
+async def test_a_job_without_patience_fails_with_its_first_pod(end: str, small: Kube, space: str) -> None:
+    """A pod that is deleted is a failure, too (isPodFailed in pkg/controller/job/job_controller.go)."""
+    spec = {"backoffLimit": 0, "template": template("work", restartPolicy="Never")}
+    ref = Ref.of(await small.create(workload("Job", space, "work", spec, "batch/v1")))
+    (pod,) = await ready_pods(small, space, 1)
+    if end == "fails":
+        await small.patch(Ref.of(pod), {"status": {"phase": "Failed"}}, "merge", subresource="status")
+    else:
+        await small.delete(Ref.of(pod), grace=0 if end == "is gone at once" else None)
+    failed = await eventually(lambda: small.get(ref), lambda j: is_true(j, "Failed"))
+    assert condition(failed, "Failed")["reason"] == "BackoffLimitExceeded"
+    assert failed["status"]["failed"] == 1
+    left = {p["metadata"]["name"] for p in await small.list(PODS, space)}
+    assert left <= {pod["metadata"]["name"]}, "replaced"
 
 
 async def test_what_fits_nowhere_waits_and_says_why(small: Kube, space: str) -> None:

@@ -127,3 +127,19 @@ async def test_without_the_cluster_it_was_given_it_says_so(data: Path) -> None:
     with pytest.raises(SandboxError, match="no kubeconfig at /nowhere"):
         async with sandbox(data, kubeconfig=Path("/nowhere"), prometheus=False):
             pass
+
+
+async def test_what_it_prints_can_be_evaluated_by_a_shell(tmp_path: Path) -> None:
+    """Its token, too, which everywhere else would be masked."""
+    up = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gameday", "sandbox", "up", "--directory", str(tmp_path / "box")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert up.stdout is not None
+    lines = [(await up.stdout.readline()).decode() for _ in range(5)]
+    up.send_signal(signal.SIGINT)
+    assert await up.wait() == 130
+    told = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines)
+    assert told.keys() >= {"KUBECONFIG", "GAMEDAY_PROMETHEUS_URL", "SLURM_JWT"}
+    assert not [value for value in told.values() if "*" in value]

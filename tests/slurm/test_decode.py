@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gameday.platform.slurm import decode
@@ -34,6 +36,10 @@ def test_hostlists(text: str, names: tuple[str, ...]) -> None:
         ("gpu:h100:8(S:0-1)", 8),
         ("gpu:a100:4(S:0,1),gpu:h100:2,nic:8", 6),
         ("cpu=32,mem=1M,gres/gpu=16,gres/gpu:h100=16", 16),
+        ("cpu=32,gres/gpu:a100=4,gres/gpu:h100=8", 12),  # tracked by type alone
+        ("gres:gpu:8", 8),
+        ("gres/gpu:h100:8,gres/nic:2", 8),
+        ("gres/gpu", 1),
     ],
 )
 def test_gpus(text: str, gpus: int) -> None:
@@ -85,6 +91,38 @@ def test_a_job_is_the_same_in_all_versions() -> None:
         " Partition=gpu ReqNodeList=(null) NodeList=n[0-1] TRES=cpu=2,gres/gpu=8 Command=(null)"
     )
     assert old == new == line == Job(7, "my job", "RUNNING", "", ("n0", "n1"), "gpu", 2, True, 8)
+
+
+UNTRACKED = "cpu=32,mem=256G,node=2,billing=32"  # AccountingStorageTRES names no GPUs, as by default
+RUNS = {"job_id": 7, "job_state": ["RUNNING"], "tres_alloc_str": UNTRACKED}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"gres_detail": ["gpu:h100:8(IDX:0-7)", "gpu:h100:8(IDX:0-7)"]},
+        {"tres_per_node": "gres:gpu:8", "node_count": 2},
+        {"tres_per_node": "gres/gpu:8", "node_count": {"set": True, "infinite": False, "number": 2}},
+        {"tres_per_job": "gres/gpu:16", "node_count": 2},
+        {"tres_per_task": "cpu:4,gres/gpu=4", "tasks": {"set": True, "number": 4}},
+        {"tres_per_socket": "gres/gpu:4", "node_count": 2, "sockets_per_node": 2},
+    ],
+    ids=lambda said: next(iter(said)),
+)
+def test_gpus_that_a_cluster_does_not_track_are_counted_all_the_same(said: dict[str, Any]) -> None:
+    """Seen as none, a job of 16 GPUs would pass a blast radius of none."""
+    assert decode.job(RUNS | said).gpus == 16
+
+
+@pytest.mark.parametrize(
+    "said", ["NumNodes=2 TresPerNode=gres:gpu:8", "NumNodes=1-2 NumTasks=2 TresPerTask=gres/gpu:8"]
+)
+def test_the_same_in_text(said: str) -> None:
+    assert decode.job_line(f"JobId=7 JobState=RUNNING TRES={UNTRACKED} {said} Command=(null)").gpus == 16
+
+
+def test_a_job_without_gpus_has_none() -> None:
+    assert decode.job(RUNS | {"tres_per_node": "", "gres_detail": [], "node_count": 2}).gpus == 0
 
 
 def test_a_partition_is_the_same_in_all_versions() -> None:

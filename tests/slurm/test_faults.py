@@ -35,10 +35,15 @@ def way_to(slurm: RealSlurm, way: str) -> dict[str, Any]:
 
 
 def experiment(folder: Path, access: dict[str, Any], *steps: dict[str, Any], **spec: Any) -> Path:
-    target = {"context": "gameday-.*", "namespaces": ["training"], "slurm": access}
+    target = {
+        "context": "gameday-.*",
+        "namespaces": ["training"],
+        "nodes": {"selector": "nvidia.com/gpu.present=true"},
+        "slurm": access,
+    }
     settings = {
         "target": target,
-        "blastRadius": {"nodes": 2, "gpus": 32},
+        "blastRadius": {"nodes": 2, "gpus": 32, "partitions": ["gpu"]},
         "steadyState": [PROBE],
         "recovery": {"within": "90s"},
     }
@@ -83,7 +88,7 @@ def test_a_node_is_drained_under_a_running_job(
 def test_killed_in_between(way: str, slurm: RealSlurm, program: Program, tmp_path: Path) -> None:
     """kill -9, then `gameday recover` with another token, from the record alone."""
     access = way_to(slurm, way)
-    drain = {"slurm": {"drain": {"names": ["gpu-1", "bare-1"]}}, "for": "60s"}
+    drain = {"slurm": {"drain": {"names": ["gpu-1", "gpu-2"]}}, "for": "60s"}
     with program.started(experiment(tmp_path, access, drain)) as run:
         run.fault_is("in")
         name = run.kill()
@@ -93,8 +98,19 @@ def test_killed_in_between(way: str, slurm: RealSlurm, program: Program, tmp_pat
     program.environment["SLURM_JWT"] = slurm.token()
     ended = program("recover", "--run", name, "--force")
     assert ended.code == 0, ended.output
-    assert "undone       SlurmNode bare-1 (idle → DRAIN)" in ended.output
-    assert {slurm.node(n).split()[0] for n in ("gpu-1", "bare-1")} == {"IDLE"}
+    assert "undone       SlurmNode gpu-2, which the run had changed (idle → DRAIN)" in ended.output
+    assert {slurm.node(n).split()[0] for n in ("gpu-1", "gpu-2")} == {"IDLE"}
+
+
+def test_a_node_that_only_slurm_knows(slurm: RealSlurm, program: Program, tmp_path: Path) -> None:
+    """It is among no target's nodes of Kubernetes: the target names none."""
+    access = {"local": True}
+    drain = {"slurm": {"drain": {"names": ["bare-1"]}}, "for": "1s"}
+    target = {"context": "gameday-.*", "namespaces": ["training"], "slurm": access}
+    ended = program.run(experiment(tmp_path, access, drain, target=target))
+    assert (ended.code, slurm.node("bare-1").split()[0]) == (0, "IDLE"), ended.output
+    wrong = program.run(experiment(tmp_path, access, drain))
+    assert "not in Kubernetes, so not among the target's nodes" in wrong.output
 
 
 def test_a_token_that_has_expired_stops_a_recovery(
@@ -131,7 +147,7 @@ def test_a_job_is_requeued_and_runs_again(slurm: RealSlurm, program: Program, tm
 
 def test_a_node_that_is_down_loses_its_job(slurm: RealSlurm, program: Program, tmp_path: Path) -> None:
     """It is requeued onto another node at once, or after Slurm's delay; the node comes back."""
-    job = slurm.submit("trainer", "--nodes=1")
+    job = slurm.submit("trainer", "--nodes=1", "--exclude=bare-1")
     slurm.until_running(job)
     node = slurm.job(job)["NodeList"]
     down = {"slurm": {"down": {"job": "trainer"}}, "for": "60s"}

@@ -140,7 +140,9 @@ async def test_a_socket_that_is_not_there() -> None:
         await _with_token("unix:///nowhere/slurm.sock")
 
 
-@pytest.mark.parametrize("url", ["slurm:6820", "ftp://slurm", "http://root:secret@slurm:6820"])
+@pytest.mark.parametrize(
+    "url", ["slurm:6820", "ftp://slurm", "http://root:secret@slurm:6820", "http://root:se/cret@slurm"]
+)
 def test_addresses_that_are_refused(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         of(Via(url=url))

@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from tests.support.polling import until
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -53,6 +56,19 @@ class Child:
     @property
     def running(self) -> bool:
         return self.process.poll() is None
+
+    def until_well(self, url: str, *, within: float) -> None:
+        """Wait until its health is answered with 200 there. Raises ChildFailed as soon as it has ended."""
+
+        def well() -> bool:
+            self.check()
+            try:
+                with urllib.request.urlopen(url, timeout=2) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
+                return False
+
+        until(well, f"{self.name} is well", within=within)
 
     def check(self) -> None:
         """Raise when the program has ended."""

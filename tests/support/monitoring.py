@@ -88,13 +88,7 @@ class PrometheusServer:
     async def start(self) -> None:
         """Start, and wait until it has scraped (it takes 5 s to look for its targets) for a second."""
         began = time.time()
-        command = [
-            self._program,
-            f"--config.file={self._directory}/prometheus.yml",
-            f"--storage.tsdb.path={self._directory}/data",
-            f"--web.listen-address=127.0.0.1:{self.port}",
-        ]
-        self._child = child = Child("prometheus", command, self._directory / "prometheus.log")
+        child = self.launch()
 
         async def scraped() -> bool:
             child.check()
@@ -103,6 +97,18 @@ class PrometheusServer:
 
         async with Prometheus(self.url) as client:
             await eventually(scraped)
+
+    def launch(self, *options: str) -> Child:
+        """Start it with these options besides, and wait for nothing."""
+        command = [
+            self._program,
+            f"--config.file={self._directory}/prometheus.yml",
+            f"--storage.tsdb.path={self._directory}/data",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            *options,
+        ]
+        self._child = Child("prometheus", command, self._directory / "prometheus.log")
+        return self._child
 
     def kill(self) -> None:
         """kill -9."""

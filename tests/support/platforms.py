@@ -12,7 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from tests.support.polling import until
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN = 120.0
-NAMES = ("sandbox", "cluster", "node")  # the last one is for tests/real_node
+NAMES = ("sandbox", "cluster", "node")  # the last one is for tests/real_node; "systems" for tests/systems
 
 
 @dataclass
@@ -40,6 +40,7 @@ class Platform:
     prometheus_url: str
     api_url: str
     control_url: str = ""  # the fleet's switches
+    gpud_url: str = ""  # of each node's GPUd, with {node} for its name
     slurm_url: str = ""  # the fleet's slurmrestd
     slurm_token: str = ""
     restricted_kubeconfig: Path | None = None
@@ -95,7 +96,7 @@ class Platform:
 @contextmanager
 def platform(name: str, directory: Path) -> Iterator[Platform]:
     """The platform of that name with its fleet and Prometheus, all gone when the block ends."""
-    start = {"sandbox": _sandbox, "cluster": _cluster, "node": _with_node}[name]
+    start = {"sandbox": _sandbox, "cluster": _cluster, "node": _with_node, "systems": _for_systems}[name]
     with start(directory) as running:
         yield running
 
@@ -108,18 +109,24 @@ def _sandbox(directory: Path) -> Iterator[Platform]:
 
 
 @contextmanager
-def _cluster(directory: Path) -> Iterator[Platform]:
+def _cluster(directory: Path, *fleet_options: str, name: str = "cluster") -> Iterator[Platform]:
     # Built here and not by the child, whose output goes to a log: the first build takes a quarter of an hour.
     build.build()
     launcher = ("tests.controlplane.launch", "--directory", directory / "controlplane")
     with _module(*launcher, log=directory / "controlplane.log") as (control_plane, plane):
         fleet = ("gameday.sandbox", "--kubeconfig", plane["kubeconfig"], "--directory", directory / "fleet")
-        with _module(*fleet, log=directory / "fleet.log") as (_, told):
-            running = _platform("cluster", directory, told)
+        with _module(*fleet, *fleet_options, log=directory / "fleet.log") as (_, told):
+            running = _platform(name, directory, told)
             running.restricted_kubeconfig = Path(plane["restrictedKubeconfig"])
             running.unauthorized_kubeconfig = Path(plane["unauthorizedKubeconfig"])
             running._control_plane = control_plane
             yield running
+
+
+def _for_systems(directory: Path) -> AbstractContextManager[Platform]:
+    """Simulated kubelets and nothing else of the fleet: the controllers are other people's real ones."""
+    real = ("--no-workloads", "--no-prometheus", "--without", "argocd", "rollouts", "chaos-mesh")
+    return _cluster(directory, *real, "--nodes", "4", name="systems")
 
 
 @contextmanager
@@ -148,6 +155,7 @@ def _platform(name: str, directory: Path, told: dict[str, Any]) -> Platform:
         kubeconfig=Path(told["kubeconfig"]),
         prometheus_url=told["prometheus"],
         control_url=told["control"],
+        gpud_url=told["gpud"],
         slurm_url=told["slurm"],
         slurm_token=told["slurmToken"],
         api_url=told["api"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -24,6 +24,14 @@ async def eventually(
             raise AssertionError(f"not so within {within:.0f} s; the last answer was {answer!r}")
         await asyncio.sleep(every)
     return answer
+
+
+async def left_at_once(task: asyncio.Task[Any], turns: int = 50) -> bool:
+    """Whether a task that waits for others ends when it is cancelled: within so many turns of the loop."""
+    task.cancel()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return task.cancelled()
 
 
 def until(holds: Callable[[], bool], what: str, *, within: float = 30.0, every: float = 0.05) -> None:

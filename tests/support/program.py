@@ -58,6 +58,7 @@ class Program:
             **{k: v for k, v in os.environ.items() if not k.startswith(("SLACK_", "GAMEDAY_"))},
             "KUBECONFIG": str(platform.kubeconfig),
             "GAMEDAY_PROMETHEUS_URL": platform.prometheus_url,
+            "GAMEDAY_GPUD_URL": platform.gpud_url,
             "GAMEDAY_SLURM_URL": platform.slurm_url,
             "SLURM_JWT": platform.slurm_token,
             "COLUMNS": "160",
@@ -88,6 +89,17 @@ class Program:
         running = Running(process, self, before, output)
         try:
             yield running
+        finally:
+            _end(process)
+
+    @contextmanager
+    def running(self, *arguments: Any, env: Mapping[str, str] | None = None) -> Iterator[Path]:
+        """Another command in the background, until the block ends; the file of its output."""
+        output = self.reports.with_name(f"running-{next(self._calls)}.txt")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        process = self._start(arguments, env, output)
+        try:
+            yield output
         finally:
             _end(process)
 

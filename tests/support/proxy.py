@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
 import ssl
+import threading
 from asyncio import StreamReader
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import yaml
+from aiohttp import ClientWebSocketResponse as ClientSocket
 from aiohttp import web
 
 from tests.support.threads import LoopThread
 
 # Headers that belong to one connection, not to the message.
 _OWN = {"host", "connection", "content-length", "transfer-encoding", "keep-alive"}
+_HANDSHAKE = {"upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol"}
+_COMMANDS = "v4.channel.k8s.io"  # the protocol of commands in containers
+_STDERR, _ERROR = b"\x02", b"\x03"  # its channels
 
 
 @dataclass
@@ -33,6 +41,11 @@ class Rule:
     retry_after: int | None
     times: int
     hang_up: bool = False
+    holds: bool = False
+    postpones: bool = False
+    causes: list[dict[str, str]] = field(default_factory=list)  # of the Status' details
+    page: str = ""  # the body of an answer that no API server gives
+    code: int = 0  # a command's exit code
 
 
 @dataclass
@@ -43,6 +56,8 @@ class ApiProxy:
     kubeconfig: Path
     requests: list[str] = field(default_factory=list)  # "GET /api/v1/nodes?limit=500", as they came
     _rules: list[Rule] = field(default_factory=list)
+    _late: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    _held: threading.Event = field(default_factory=threading.Event)
     _thread: LoopThread = field(default_factory=lambda: LoopThread("api-proxy"))
     _port: int = 0
     _runner: web.AppRunner | None = None
@@ -72,14 +87,60 @@ class ApiProxy:
         message: str = "",
         retry_after: int | None = None,
         times: int = 1,
+        causes: list[dict[str, str]] | None = None,
     ) -> None:
         """Answer the next `times` matching requests with that status instead of asking the API server."""
         compiled = re.compile(pattern)
-        self._rules.append(Rule(method, compiled, status, reason, message, retry_after, times))
+        self._rules.append(
+            Rule(method, compiled, status, reason, message, retry_after, times, causes=causes or [])
+        )
+
+    def answer_page(self, method: str, pattern: str, page: str, *, times: int = 1) -> None:
+        """Answer the next matching requests with HTTP 200 and a page, as a load balancer or a login does."""
+        self._rules.append(Rule(method, re.compile(pattern), 200, "", "", None, times, page=page))
+
+    def hold(self, method: str, pattern: str) -> None:
+        """Keep matching requests, and pass them on only with `relent`: as if the network were slow."""
+        self._held.clear()
+        self._rules.append(Rule(method, re.compile(pattern), 0, "", "", None, 10_000, holds=True))
+
+    def relent(self) -> None:
+        """Forget every rule: all passes through again."""
+        self._rules.clear()
+        self._held.set()
 
     def hang_up(self, method: str, pattern: str, *, times: int = 1) -> None:
         """Take the next matching requests and break the connection without an answer."""
         self._rules.append(Rule(method, re.compile(pattern), 0, "", "", None, times, hang_up=True))
+
+    def postpone(self, method: str, pattern: str, status: int = 0) -> None:
+        """Take the next matching request, and keep it for `deliver`.
+
+        Its connection is broken, or a gateway gives up on it with `status`.
+        """
+        page = "<html>it takes too long</html>" if status else ""
+        rule = Rule(method, re.compile(pattern), status, "", "", None, 1, page=page)
+        rule.hang_up, rule.postpones = not status, True
+        self._rules.append(rule)
+
+    def end_command(self, pattern: str, code: int, said: str) -> None:
+        """Take the next matching command, let it end like that, and keep what it does for `deliver`."""
+        self._rules.append(Rule("GET", re.compile(pattern), 0, "", said, None, 1, postpones=True, code=code))
+
+    def deliver(self) -> list[int]:
+        """Send on what was postponed, as a proxy may do much later. Returns the answers' codes."""
+        late, self._late = self._late, []
+        return [self._thread.call(self._send(*request)) for request in late]
+
+    async def _send(self, method: str, path: str, headers: dict[str, str], body: bytes) -> int:
+        assert self._session is not None
+        if "Upgrade" in headers:
+            async with self._command(path, headers) as socket:
+                async for _ in socket:
+                    pass
+            return 101
+        async with self._session.request(method, self._server + path, headers=headers, data=body) as answer:
+            return answer.status
 
     def end_connections(self) -> None:
         """Break every open connection, watches included; new ones are welcome."""
@@ -133,11 +194,46 @@ class ApiProxy:
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path_qs}")
-        if rule := self._rule(request):
+        rule = self._rule(request)
+        if rule and rule.holds:
+            return await asyncio.shield(asyncio.ensure_future(self._pass_on_later(request)))
+        if rule and rule.postpones:
+            headers = {key: value for key, value in request.headers.items() if key.lower() not in _OWN}
+            self._late.append((request.method, request.path_qs, headers, await request.read()))
+        if rule and rule.code:
+            return await _ended(request, rule)
+        if rule:
             return _refuse(request, rule)
+        return await (self._relay(request) if "Upgrade" in request.headers else self._pass_on(request))
+
+    def _command(self, path: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[ClientSocket]:
+        assert self._session is not None
+        kept = {k: v for k, v in headers.items() if k.lower() not in _OWN | _HANDSHAKE}
+        return self._session.ws_connect(self._server + path, headers=kept, protocols=(_COMMANDS,))
+
+    async def _relay(self, request: web.Request) -> web.StreamResponse:
+        """What a command in a container says."""
+        near = web.WebSocketResponse(protocols=(_COMMANDS,))
+        try:
+            async with self._command(request.path_qs, request.headers) as far:
+                await near.prepare(request)
+                async for message in far:
+                    await near.send_bytes(message.data)
+        except aiohttp.WSServerHandshakeError as refused:
+            return web.Response(status=refused.status)
+        await near.close()
+        return near
+
+    async def _pass_on_later(self, request: web.Request) -> web.StreamResponse:
+        """Also when the client gave up meanwhile: what is on the network arrives."""
+        body = await request.read()
+        await asyncio.to_thread(self._held.wait)
+        return await self._pass_on(request, body)
+
+    async def _pass_on(self, request: web.Request, read: bytes = b"") -> web.StreamResponse:
         assert self._session is not None
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _OWN}
-        body = await request.read() or None
+        body = read or await request.read() or None
         async with self._session.request(
             request.method, self._server + request.path_qs, headers=headers, data=body
         ) as answer:
@@ -163,11 +259,27 @@ async def _stream(request: web.Request, answer: aiohttp.ClientResponse) -> web.S
     return response
 
 
+async def _ended(request: web.Request, rule: Rule) -> web.StreamResponse:
+    """The end of a command, as kubelets tell it."""
+    socket = web.WebSocketResponse(protocols=(_COMMANDS,))
+    await socket.prepare(request)
+    cause = {"reason": "ExitCode", "message": str(rule.code)}
+    status = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
+    await socket.send_bytes(_STDERR + rule.message.encode())
+    await socket.send_bytes(_ERROR + json.dumps(status).encode())
+    await socket.close()
+    return socket
+
+
 def _refuse(request: web.Request, rule: Rule) -> web.StreamResponse:
     if rule.hang_up:
         assert request.transport is not None
         request.transport.abort()
-    details = {} if rule.retry_after is None else {"retryAfterSeconds": rule.retry_after}
+    if rule.page:
+        return web.Response(text=rule.page, content_type="text/html", status=rule.status)
+    details: dict[str, Any] = {} if rule.retry_after is None else {"retryAfterSeconds": rule.retry_after}
+    if rule.causes:
+        details["causes"] = rule.causes
     status = {
         "kind": "Status",
         "apiVersion": "v1",

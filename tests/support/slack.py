@@ -6,6 +6,7 @@ files, and records every call. Failures are planned with `fail`: the next call o
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from tests.support import blockkit
 
@@ -27,6 +28,7 @@ SCOPES = {
     "files.completeUploadExternal": "files:write",
     "conversations.list": "channels:read",
 }
+APP_METHODS = {"apps.connections.open"}  # of Socket Mode: for the app-level token, and no other
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class FakeSlack:
     """Start with `start()` in an event loop; then point slack_sdk's `base_url` at `url`."""
 
     token: str = "xoxb-fake"
+    app_token: str = "xapp-fake"
     scopes: set[str] = field(default_factory=lambda: set(SCOPES.values()))
     channels: dict[str, str] = field(default_factory=lambda: {"C0GAMEDAYS": "gpu-gamedays"})  # id -> name
     not_joined: set[str] = field(default_factory=set)  # ids of channels that the bot is not in
@@ -79,14 +82,19 @@ class FakeSlack:
     messages: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))  # channel id -> them
     files: dict[str, File] = field(default_factory=dict)
     url: str = ""
+    acknowledged: list[str] = field(default_factory=list)  # envelopes of Socket Mode, by their ids
+    _sockets: set[web.WebSocketResponse] = field(default_factory=set)
     _failures: dict[str, list[Failure]] = field(default_factory=lambda: defaultdict(list))
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _runner: web.AppRunner | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_route("*", "/api/{method}", self._api)
         app.router.add_post("/upload/v1/{id}", self._upload)
+        app.router.add_get("/link/", self._link)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -116,9 +124,13 @@ class FakeSlack:
             return _fail(request, failure)
         try:
             self._authorize(method, token)
-            return web.json_response({"ok": True, **self._handler(method)(arguments)})
+            answer = {"ok": True, **self._handler(method)(arguments)}
+            return web.json_response(answer, headers=self._headers())
         except Refused as refused:
-            return web.json_response(refused.answer)
+            return web.json_response(refused.answer, headers=self._headers())
+
+    def _headers(self) -> dict[str, str]:
+        return {"x-oauth-scopes": ",".join(sorted(self.scopes))}
 
     def _planned(self, method: str) -> Failure | None:
         queue = self._failures[method]
@@ -127,7 +139,7 @@ class FakeSlack:
     def _authorize(self, method: str, token: str) -> None:
         if not token:
             raise Refused("not_authed")
-        if token != self.token:
+        if token != (self.app_token if method in APP_METHODS else self.token):
             raise Refused("invalid_auth")
         needed = SCOPES.get(method)
         if needed and needed not in self.scopes:
@@ -138,6 +150,7 @@ class FakeSlack:
             "auth.test": self._auth_test,
             "chat.postMessage": self._post_message,
             "chat.update": self._update,
+            "apps.connections.open": self._open_connection,
             "conversations.list": self._list_conversations,
             "files.getUploadURLExternal": self._get_upload_url,
             "files.completeUploadExternal": self._complete_upload,
@@ -145,6 +158,64 @@ class FakeSlack:
         if method not in handlers:
             raise Refused("unknown_method", req_method=method)
         return handlers[method]
+
+    # -- Socket Mode -------------------------------------------------------------------------------
+
+    def _open_connection(self, arguments: dict[str, Any]) -> Answer:
+        return {"url": self.url.replace("http:", "ws:").replace("/api/", "/link/?ticket=1&app_id=A0GAMEDAY")}
+
+    async def _link(self, request: web.Request) -> web.WebSocketResponse:
+        """A connection of an app; it hears hello, then envelopes, and acknowledges each by its id."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        hello = {"type": "hello", "num_connections": len(self._sockets) + 1}
+        await socket.send_json(hello | {"connection_info": {"app_id": "A0GAMEDAY"}})
+        self._sockets.add(socket)
+        try:
+            async for message in socket:
+                if message.type is WSMsgType.TEXT:
+                    self.acknowledged.append(json.loads(message.data)["envelope_id"])
+        finally:
+            self._sockets.discard(socket)
+        return socket
+
+    def press(self, channel: str, ts: str, user: str, *, value: str | None = None) -> str:
+        """A person presses the button of a message, from another thread; the id of the app's envelope.
+
+        Slack sends the button's own value, whoever presses; `value` is for one that is not the message's.
+        """
+        message = next(m for m in self.messages[channel] if m["ts"] == ts)
+        (button,) = [e for b in message["blocks"] if b["type"] == "actions" for e in b["elements"]]
+        envelope = f"envelope-{next(self._numbers)}"
+        payload = {
+            "type": "block_actions",
+            "user": {"id": user, "username": user.lower(), "team_id": "T0"},
+            "api_app_id": "A0GAMEDAY",
+            "container": {"type": "message", "message_ts": ts, "channel_id": channel, "is_ephemeral": False},
+            "channel": {"id": channel, "name": self.channels[channel]},
+            "message": message,
+            "actions": [
+                {
+                    "type": "button",
+                    "action_id": button["action_id"],
+                    "block_id": "b1",
+                    "value": button["value"] if value is None else value,
+                    "action_ts": self._timestamp(),
+                }
+            ],
+        }
+        told: Answer = {"type": "interactive", "envelope_id": envelope, "payload": payload}
+        told["accepts_response_payload"] = False
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self._send(told), self._loop).result(30)
+        return envelope
+
+    async def _send(self, told: Answer) -> None:
+        """To one of the app's connections, if there is any."""
+        for socket in list(self._sockets)[:1]:
+            await socket.send_json(told)
+
+    # -- the Web API -------------------------------------------------------------------------------
 
     def _auth_test(self, arguments: dict[str, Any]) -> Answer:
         return {

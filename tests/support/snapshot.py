@@ -38,7 +38,8 @@ CHAOS = "chaos-mesh.org/v1alpha1"
 # Chaos Mesh's own bookkeeping, one per pod that was ever hit; it stays there upstream too.
 CHAOS_BOOKKEEPING = {"PodHttpChaos", "PodIOChaos", "PodNetworkChaos"}
 OWN_NAMESPACE = "gameday"  # the ledger's records are meant to stay
-REVISION = "deployment.kubernetes.io/revision"  # counts on, also when an old template comes back
+# Count on, also when an old template comes back.
+REVISIONS = {"deployment.kubernetes.io/revision", "rollout.argoproj.io/revision"}
 VOLATILE = ("resourceVersion", "managedFields", "generation")
 
 
@@ -133,8 +134,8 @@ def _lasting(obj: Object) -> Object:
     meta = {key: value for key, value in obj["metadata"].items() if key not in VOLATILE}
     if obj["kind"] == "CustomResourceDefinition":
         return {"metadata": meta}
-    if REVISION in meta.get("annotations", {}):
-        meta["annotations"] = {k: v for k, v in meta["annotations"].items() if k != REVISION}
+    if REVISIONS & meta.get("annotations", {}).keys():
+        meta["annotations"] = {k: v for k, v in meta["annotations"].items() if k not in REVISIONS}
     lasting = {key: value for key, value in obj.items() if key not in ("status", "metadata")}
     if obj["kind"] == "Node":
         conditions = obj.get("status", {}).get("conditions", [])

@@ -6,52 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
-from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref, Resource, is_true
-from tests.support.polling import eventually
+from gameday.platform.objects import Object, Ref, Resource
+from tests.support.kinds import Served, create, serving
 
 
 @asynccontextmanager
 async def widgets(kube: Kube) -> AsyncIterator[Resource]:
     """The kind, served, under a group that no other test uses."""
-    group = f"w{uuid4().hex[:8]}.example.com"
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    crd = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"widgets.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "shortNames": ["wi"]},
-            "versions": [
-                {
-                    "name": "v1",
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": schema},
-                    "subresources": {"status": {}},
-                }
-            ],
-        },
-    }
-    ref = Ref.of(await kube.create(crd))
-    await eventually(lambda: kube.get(ref), lambda obj: is_true(obj, "Established"))
-    resource = Resource(f"{group}/v1", "Widget", "widgets")
-
-    async def served() -> bool:
-        try:
-            await kube.list(resource)
-        except ApiError as error:
-            if error.status == 404:
-                return False
-            raise
-        return True
-
-    await eventually(served)
-    yield resource
-    await kube.delete(ref)
+    kind = Served(f"w{uuid4().hex[:8]}.example.com/v1", "Widget", "widgets", short=("wi",))
+    async with serving(kube, [kind]):
+        yield kind.resource
 
 
 async def widget(kube: Kube, kind: Resource, namespace: str, name: str, **status: object) -> Ref:
@@ -62,10 +27,7 @@ async def widget(kube: Kube, kind: Resource, namespace: str, name: str, **status
         "metadata": {"name": name, "namespace": namespace, "labels": {"kind": "widget"}},
         "spec": {"size": 1},
     }
-    ref = Ref.of(await kube.create(obj))
-    if status:
-        await say(kube, ref, **status)
-    return ref
+    return await create(kube, obj, **status)
 
 
 async def say(kube: Kube, ref: Ref, **status: object) -> None:

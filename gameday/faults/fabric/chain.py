@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from gameday.experiment.values import picked
-from gameday.faults.base import PlanError
+from gameday.extend import PlanError
 from gameday.faults.nodes import pick_nodes
 from gameday.faults.pods import check_namespaces, pick_pods
 from gameday.platform import sriov
@@ -21,7 +21,7 @@ from gameday.platform.sriov import Function
 
 if TYPE_CHECKING:
     from gameday.faults.fabric.target import FabricTarget, PodTarget
-    from gameday.platform.world import World
+    from gameday.platform.world import Approved, World
 
 NO_OPERATOR = (
     "no SriovNetworkNodeState tells of {node}: without the SR-IOV operator, name a node and an interface"
@@ -40,8 +40,18 @@ class Port:
     pod: str = ""  # namespace/name of who uses the VF
     chain: str = ""
 
+    @property
+    def name(self) -> str:
+        """A VF for people, wherever it is used."""
+        return f"VF {self.vf} of {self.interface} on node {self.node}"
+
     def to_data(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """What tells an interface or a VF from all others."""
+        return self.node, self.interface, self.vf
 
     @property
     def options(self) -> dict[str, Any]:
@@ -54,7 +64,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Fabric:
-    """What the cluster tells of its network hardware: VFs by node, and who uses each."""
+    """The network hardware that the cluster knows of: VFs by node, and who uses each."""
 
     functions: dict[str, list[Function]]
     pods: dict[tuple[str, str], Object]
@@ -65,7 +75,7 @@ class Fabric:
 
         async def one(node: str) -> tuple[dict[str, Object], list[Object]]:
             states = await sriov.node_states(world.kube, node)
-            on_it = f"spec.nodeName={node}"
+            on_it = {"spec.nodeName": node}
             return states, await world.kube.list(PODS, fields=on_it) if states else []
 
         read = await asyncio.gather(*(one(node) for node in dict.fromkeys(nodes)))
@@ -103,31 +113,46 @@ class Fabric:
 
 async def functions_of(spec: FabricTarget, world: World) -> tuple[list[Function], Fabric]:
     """The VFs that are meant: `pick` of those that match, on each node or of each pod. Raises PlanError."""
+    pods = await pods_of(spec.pod, world) if spec.pod else []
+    found, fabric = await matching(spec, pods, world)
+    chosen: list[Function] = []
+    for vfs in found:
+        count, place = picked(spec.pick, len(vfs)), f"VFs of {vfs[0].node} from {vfs[0].pci}"
+        if spec.pod:  # the pods are those that were approved, and have these
+            chosen += world.sample(vfs, count, place)
+        else:
+            chosen += world.choose(vfs, count, _was_meant, f"VFs of {vfs[0].node} that match", place)
+    return chosen, fabric
+
+
+async def matching(
+    spec: FabricTarget, pods: list[Object], world: World
+) -> tuple[list[list[Function]], Fabric]:
+    """The VFs that match, on each node, or of each of these pods. Raises PlanError where one has none."""
     if spec.pod is not None:
-        return await of_pods(await pods_of(spec.pod, world), spec, world)
+        fabric = await Fabric.read(world, [pod["spec"].get("nodeName", "") for pod in pods])
+        return [_of_pod(pod, spec.pod, fabric) for pod in pods], fabric
     assert spec.nodes is not None
     names = [n["metadata"]["name"] for n in await pick_nodes(spec.nodes, world)]
     fabric = await Fabric.read(world, names)
-    return _chosen((_of_node(node, spec, fabric) for node in names), spec, world), fabric
+    return [_of_node(node, spec, fabric) for node in names], fabric
 
 
-async def of_pods(pods: list[Object], spec: FabricTarget, world: World) -> tuple[list[Function], Fabric]:
-    """The VFs of these pods that are meant. Raises PlanError when one has none."""
-    assert spec.pod is not None
-    fabric = await Fabric.read(world, [pod["spec"].get("nodeName", "") for pod in pods])
-    return _chosen([_of_pod(pod, spec.pod, fabric) for pod in pods], spec, world), fabric
+def _was_meant(vf: Function, approved: Approved) -> bool:
+    return was_meant(Port(vf.node, vf.pf, vf=vf.number), approved)
 
 
-def _chosen(found: Iterable[list[Function]], spec: FabricTarget, world: World) -> list[Function]:
-    return [vf for vfs in found for vf in world.sample(vfs, picked(spec.pick, len(vfs)))]
+def was_meant(port: Port, approved: Approved) -> bool:
+    """Whether an interface or a VF is one of those that were approved."""
+    return port.place in {Port(**data).place for data in approved.data["ports"]}
 
 
 async def pods_of(target: PodTarget, world: World) -> list[Object]:
     """The pods that are meant. Raises PlanError when there are none."""
     if target.name is None:
-        return await pick_pods(target, world)
+        return await pick_pods(target, world, started=True)  # its network is attached as it starts
     check_namespaces([target.namespace], world)
-    found = await world.kube.list(PODS, target.namespace, fields=f"metadata.name={target.name}")
+    found = await world.kube.list(PODS, target.namespace, fields={"metadata.name": target.name})
     if not found or is_finished(found[0]):
         raise PlanError(f"there is no running pod {target.namespace}/{target.name}")
     return found
@@ -137,6 +162,8 @@ def _of_pod(pod: Object, target: PodTarget, fabric: Fabric) -> list[Function]:
     name, node = name_of(pod), pod["spec"].get("nodeName", "")
     wanted = [a for a in sriov.attachments(pod) if _same_network(a.network, target)]
     if not wanted:
+        if pod["status"].get("phase") == "Pending":
+            raise PlanError(f"pod {name} has not started: which VFs it gets is known once it runs")
         which = f" of the network {target.network}" if target.network else ""
         raise PlanError(
             f"pod {name} uses no VF{which}: its {sriov.STATUS} names no PCI device; choose a pod that asks "

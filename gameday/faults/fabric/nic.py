@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from gameday.experiment.model import Duration, NodePick, PositiveDuration, Spec
 from gameday.experiment.quantity import format_duration
 from gameday.experiment.values import picked
-from gameday.faults.base import FaultPlan
+from gameday.extend import FaultPlan
 from gameday.faults.fabric import chain
 from gameday.faults.fabric.chain import Fabric, Port
 from gameday.faults.fabric.programs import on_each_node
@@ -83,25 +83,29 @@ class NicSpec(FabricTarget):
         return words
 
 
-class Nic(NodeProgramFault):
+class Nic(NodeProgramFault[NicSpec]):
     """A link of a node is down, flaps, is slow or lossy, or has another MTU; the node puts it back itself."""
 
     Spec: ClassVar[type[Spec]] = NicSpec
     example: ClassVar[str] = "nic: {nodes: {names: [gpu-0]}, interface: ens1f0, state: down}"
 
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: NicSpec, world: World) -> FaultPlan[NicSpec]:
         check_management(spec.allow_management, world)
-        ports, nodes, fabric = await _ports(spec, world)
+        pods = await chain.pods_of(spec.pod, world) if spec.pod else []
+        ports, nodes, fabric = await _ports(spec, pods, world)
         return FaultPlan(
             spec,
             tuple(node_victim(n) for n in nodes),
             changes=tuple(f"{_words(spec)}: {port.chain}" for port in ports),
             warnings=tuple(_warnings(spec, ports, fabric, world)),
             needs=needs(world),
-            data={"ports": [port.to_data() for port in ports]},
+            data={
+                "ports": [port.to_data() for port in ports],
+                "foundBy": [p["metadata"]["uid"] for p in pods],
+            },
         )
 
-    def programs(self, plan: FaultPlan) -> list[OnNode]:
+    def programs(self, plan: FaultPlan[NicSpec]) -> list[OnNode]:
         spec = plan.spec
         if spec.flap:
             return on_each_node(plan, "link-flap", period=spec.flap.period, count=spec.flap.count)
@@ -112,29 +116,23 @@ class Nic(NodeProgramFault):
         return on_each_node(plan, "link-shape", qdisc=spec.tbf if spec.rate else spec.netem)
 
 
-async def _ports(spec: NicSpec, world: World) -> tuple[list[Port], list[Object], Fabric]:
+async def _ports(spec: NicSpec, pods: list[Object], world: World) -> tuple[list[Port], list[Object], Fabric]:
     """The links that are meant, their nodes, and what else is there. Raises PlanError."""
     if spec.resource is None and (spec.nodes or spec.interface):
-        nodes = await pick_nodes(spec.nodes or await _below(spec, world), world)
+        choice = spec.nodes or NodePick(names=sorted({p["spec"]["nodeName"] for p in pods}))
+        nodes = await pick_nodes(choice, world)
         names = [n["metadata"]["name"] for n in nodes]
         fabric = await Fabric.read(world, names)
         return [_port(name, spec, fabric) for name in names], nodes, fabric
-    everything = spec.model_copy(update={"pick": "all"})  # the links are chosen, not the VFs
-    vfs, fabric = await chain.functions_of(everything, world)
-    links = {(v.node, v.pf): fabric.port(v) for v in vfs}
-    ports = []
+    found, fabric = await chain.matching(spec, pods, world)
+    links = {(v.node, v.pf): fabric.port(v) for vfs in found for v in vfs}
+    ports: list[Port] = []
     for node in dict.fromkeys(node for node, _ in links):
-        mine = [port for (name, _), port in links.items() if name == node]
-        ports += world.sample(mine, picked(spec.pick, len(mine)))
+        mine = [Port(p.node, p.interface, p.pci, chain=p.chain) for p in links.values() if p.node == node]
+        count, place = picked(spec.pick, len(mine)), f"links of {node}"
+        ports += world.choose(mine, count, chain.was_meant, f"{place} that match", place)
     nodes = await pick_nodes(NodePick(names=list(dict.fromkeys(p.node for p in ports))), world)
-    return [Port(p.node, p.interface, p.pci, chain=p.chain) for p in ports], nodes, fabric
-
-
-async def _below(spec: NicSpec, world: World) -> NodePick:
-    """The nodes that the pods run on."""
-    assert spec.pod is not None
-    pods = await chain.pods_of(spec.pod, world)
-    return NodePick(names=sorted({p["spec"]["nodeName"] for p in pods}))
+    return ports, nodes, fabric
 
 
 def _port(node: str, spec: NicSpec, fabric: Fabric) -> Port:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from gameday.faults.base import FaultPlan
+from gameday.extend import FaultPlan
 from gameday.faults.fabric.chain import Port
 from gameday.faults.nodes import node_ref
 from gameday.faults.on_node import OnNode
 
 
-def ports_of(plan: FaultPlan) -> list[Port]:
+def ports_of(plan: FaultPlan[Any]) -> list[Port]:
     """The interfaces that a plan is about."""
     return [Port(**data) for data in plan.data["ports"]]
 
 
-def on_each_node(plan: FaultPlan, action: str, **options: Any) -> list[OnNode]:
+def on_each_node(plan: FaultPlan[Any], action: str, **options: Any) -> list[OnNode]:
     """The action on every port of the plan, with the same options."""
     options |= {"allowManagement": plan.spec.allow_management}
     ports = ports_of(plan)

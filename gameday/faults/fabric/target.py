@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from gameday.experiment.model import DNSLabel, LabelSelector, NodePick, ObjectName, Pick, Spec, Text
+from gameday.experiment.model import DNSLabel, LabelSelector, Line, NodePick, ObjectName, Pick, Spec
 from gameday.experiment.values import checked
 
 
@@ -17,7 +17,8 @@ def _pci(text: str) -> None:
 
 
 def _interface(text: str) -> None:
-    if not re.fullmatch(r"[^\s/:]{1,127}", text) or text in (".", ".."):
+    # Linux' dev_valid_name, for alternative names as well; no option of a tool begins so.
+    if not re.fullmatch(r"[^\s/:%-][^\s/:%]{0,126}", text) or text in (".", "..") or not text.isprintable():
         raise ValueError(f"`{text}` is no interface's name, as ens1f0")
 
 
@@ -40,7 +41,7 @@ class PodTarget(Spec):
     name: ObjectName | None = Field(None, description="The pod, by name.")
     namespace: DNSLabel = Field(description="Their namespace.")
     pick: Pick = Field(1, description="How many of the pods: a number, a share such as 20%, or `all`.")
-    network: Text | None = Field(
+    network: Line | None = Field(
         None, description="The NetworkAttachmentDefinition, as `rdma` or `training/rdma`; else any."
     )
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from gameday.experiment.model import Spec
-from gameday.faults.base import FaultPlan, PlanError
+from gameday.extend import FaultPlan, PlanError
 from gameday.faults.fabric import chain
 from gameday.faults.fabric.chain import Fabric
-from gameday.faults.fabric.programs import on_each_node, ports_of
+from gameday.faults.fabric.programs import on_each_node
 from gameday.faults.fabric.target import FabricTarget
 from gameday.faults.fabric.units import Rate, megabits
 from gameday.faults.nodes import node_ref, node_victim
 from gameday.faults.on_node import NodeProgramFault, OnNode, check_management, needs
-from gameday.faults.pods import check_namespaces, pod_victim, pods_now
-from gameday.platform.objects import Ref
+from gameday.faults.pods import check_namespaces, pod_victim
+from gameday.platform.effect import owner_ref
+from gameday.platform.objects import controller
 from gameday.platform.world import Victim, World
 
 if TYPE_CHECKING:
-    from gameday.ledger.ledger import StepLedger
     from gameday.platform.sriov import Function
 
 _ONE = "expected one of `state`, `maxTxRate`, `vlan`, `spoofCheck` and `trust`"
@@ -61,7 +60,7 @@ class VfSpec(FabricTarget):
         return {key: value for key, value in all_of_them.items() if value is not None}
 
 
-class VirtualFunction(NodeProgramFault):
+class VirtualFunction(NodeProgramFault[VfSpec]):
     """A virtual function changes through its PF, wherever its own interface is; the node puts it back."""
 
     Spec: ClassVar[type[Spec]] = VfSpec
@@ -69,10 +68,12 @@ class VirtualFunction(NodeProgramFault):
         "vf: {pod: {selector: app=trainer, namespace: training, pick: 1}, state: disable}"
     )
 
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: VfSpec, world: World) -> FaultPlan[VfSpec]:
         check_management(spec.allow_management, world)
         vfs, fabric = await chain.functions_of(spec, world)
         ports = [fabric.port(v) for v in vfs]
+        users = {p.name: _user(v, fabric) for v, p in zip(vfs, ports, strict=True)} if spec.nodes else {}
+        _check_users(users, world)
         words = ", ".join(f"{key} {value}" for key, value in spec.settings.items())
         return FaultPlan(
             spec,
@@ -80,32 +81,11 @@ class VirtualFunction(NodeProgramFault):
             changes=tuple(f"{words}: {port.chain}" for port in ports),
             warnings=tuple(chain.shared(vfs, fabric)),
             needs=needs(world),
-            data={"ports": [port.to_data() for port in ports]},
+            data={"ports": [port.to_data() for port in ports], "users": users},
         )
 
-    def programs(self, plan: FaultPlan) -> list[OnNode]:
+    def programs(self, plan: FaultPlan[VfSpec]) -> list[OnNode]:
         return on_each_node(plan, "vf", set=plan.spec.settings)
-
-    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
-        if plan.spec.pod is not None and plan.spec.pod.selector:
-            plan = await _where_they_are(plan, world)
-        await super().inject(plan, world, ledger)
-
-
-async def _where_they_are(plan: FaultPlan, world: World) -> FaultPlan:
-    """The plan with the VFs of the pods as they are now; of those approved that still run, the same VFs."""
-    pods = await pods_now(replace(plan, spec=plan.spec.pod), world)
-    if not pods:
-        raise PlanError(f"no pod that matches {plan.spec.pod.selector} runs any more")
-    approved = {v.ref.uid for v in plan.victims}
-    new = [p for p in pods if p["metadata"]["uid"] not in approved]
-    still = {chain.name_of(p) for p in pods if p not in new}
-    ports = [p for p in ports_of(plan) if p.pod in still]
-    if new:
-        vfs, fabric = await chain.of_pods(new, plan.spec, world)
-        ports += [fabric.port(v) for v in vfs]
-    data = plan.data | {"ports": [port.to_data() for port in ports]}
-    return replace(plan, victims=tuple(pod_victim(p) for p in pods), data=data)
 
 
 async def _victim(vf: Function, fabric: Fabric, world: World) -> Victim:
@@ -116,4 +96,31 @@ async def _victim(vf: Function, fabric: Fabric, world: World) -> Victim:
         return pod_victim(pod)
     if not vf.pci:
         return node_victim(await world.kube.get(node_ref(vf.node)))
-    return Victim(Ref("v1", "Node", vf.node), "object", vf.node)
+    return _on_node(vf.node)
+
+
+def _user(vf: Function, fabric: Fabric) -> str:
+    """Whose pod uses it: of pods of one controller each may take the other's place."""
+    if (pod := fabric.user(vf)) is None:
+        return "no pod's"
+    owner = owner_ref(controller(pod), pod["metadata"]["namespace"])
+    return str(owner or pod_victim(pod))
+
+
+def _check_users(users: dict[str, str], world: World) -> None:
+    """Raises PlanError for a VF that is somebody else's by now.
+
+    No step in force beside excuses that, as one may excuse what a `basis` says.
+    """
+    before = world.approved.data["users"] if world.approved else users
+    if others := [
+        f"{n} was {before[n]} when it was planned, and is {now} now"
+        for n, now in users.items()
+        if before.get(n, now) != now
+    ]:
+        raise PlanError("; ".join(others))
+
+
+def _on_node(name: str) -> Victim:
+    """A node that is changed, and is not lost by that."""
+    return Victim(node_ref(name), "object", name)

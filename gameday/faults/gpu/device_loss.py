@@ -12,17 +12,20 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gameday.experiment.model import Spec
-from gameday.faults.base import Evidence, FaultPlan, PlanError
+from gameday.extend import Already, Evidence, FaultPlan, Injected, PlanError, Step
+from gameday.faults.gpu.way import GpuFault
 from gameday.faults.nodes import node_victim, pick_nodes
-from gameday.ledger.operations import Edit, Patch
+from gameday.ledger.edits import Edit
+from gameday.ledger.operations import Patch
 from gameday.platform.devices import allocatable_gpus, pods_on
+from gameday.platform.effect import Effect, Kind
 from gameday.platform.objects import Object, Ref, controller
 
 if TYPE_CHECKING:
-    from gameday.ledger.ledger import StepLedger
+    from gameday.faults.gpu import GpuSpec
     from gameday.platform.world import World
 
 LABEL = "nvidia.com/gpu.deploy.device-plugin"
@@ -33,14 +36,14 @@ class DeviceLossSpec(Spec):
     """Nothing to say: all GPUs of the nodes are lost."""
 
 
-class DeviceLoss:
+class DeviceLoss(GpuFault):
     """All GPUs of the nodes leave allocatable; back when the device plugin is."""
 
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: GpuSpec, world: World) -> FaultPlan[GpuSpec]:
         nodes = await pick_nodes(spec.nodes, world)
         before = {n["metadata"]["name"]: allocatable_gpus(n) for n in nodes}
         if none := sorted(n for n, count in before.items() if not count):
-            raise PlanError(f"{', '.join(none)}: no allocatable GPU, there is nothing to lose")
+            raise Already(f"{', '.join(none)}: no allocatable GPU, there is nothing to lose")
         ways = [await self._way(n, world) for n in nodes]
         excluded: dict[str, list[str]] = defaultdict(list)
         for name, daemons in zip(before, ways, strict=True):
@@ -51,8 +54,8 @@ class DeviceLoss:
             for name, daemons in zip(before, ways, strict=True)
         }
         needs = ["list pods"]
-        needs += ["patch nodes"] if None in ways else []
-        needs += [f"{v} daemonsets.apps {d.split('/')[0]}" for d in excluded for v in ("get", "patch")]
+        needs += [f"patch nodes - {n}" for n, way in zip(before, ways, strict=True) if way is None]
+        needs += [f"{v} daemonsets.apps {' '.join(d.split('/'))}" for d in excluded for v in ("get", "patch")]
         return FaultPlan(
             spec,
             tuple(node_victim(n) for n in nodes),
@@ -82,21 +85,28 @@ class DeviceLoss:
             raise PlanError(f"{name}: its label {LABEL} is {value!r}: the GPU Operator is busy there, wait")
         return None
 
-    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+    async def effects(self, plan: FaultPlan[GpuSpec], world: World) -> tuple[Effect, ...]:
+        """The DaemonSets that are edited, where the nodes' label is not enough."""
+        return tuple(
+            Effect(Kind.OBJECT, Ref("apps/v1", "DaemonSet", name, namespace), "passes nodes over")
+            for namespace, _, name in (d.partition("/") for d in plan.data["excluded"])
+        )
+
+    async def inject(self, plan: FaultPlan[GpuSpec], step: Step) -> None:
         names = [v.ref.name for v in plan.victims]  # without those that vanished since the plan
         excluded = {d: [n for n in nodes if n in names] for d, nodes in plan.data["excluded"].items()}
         labelled = set(names).difference(*excluded.values())
         label = Edit(("metadata", "labels", LABEL), "false")
-        patches = [await Patch.of(world.kube, v.ref, label) for v in plan.victims if v.ref.name in labelled]
+        patches = [await Patch.of(step.kube, v.ref, label) for v in plan.victims if v.ref.name in labelled]
         for daemons, nodes in excluded.items():
             if nodes:
                 namespace, _, name = daemons.partition("/")
                 ref = Ref("apps/v1", "DaemonSet", name, namespace)
-                edits = passing_over(await world.kube.get(ref), nodes)
-                patches.append(await Patch.of(world.kube, ref, *edits))
-        await ledger.perform(patches)
+                edits = passing_over(await step.kube.get(ref), nodes)
+                patches.append(await Patch.of(step.kube, ref, *edits))
+        await step.ledger.perform(patches)
 
-    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+    async def settled(self, plan: FaultPlan[GpuSpec], injected: Injected, world: World) -> Evidence:
         """In when every node's allocatable says 0, out when it says at least what it did before."""
         found = [n for v in plan.victims if (n := await world.kube.find(v.ref))]
         now = {n["metadata"]["name"]: allocatable_gpus(n) for n in found}

@@ -8,21 +8,26 @@ meanwhile, and gives up when somebody else holds them.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from gameday.experiment.model import Spec, Text
+from gameday.experiment.model import Spec
 from gameday.experiment.problems import did_you_mean
-from gameday.faults.base import Evidence, FaultError, FaultPlan, PlanError
+from gameday.experiment.text import some
+from gameday.experiment.values import LabelValue
+from gameday.extend import Evidence, FaultError, FaultPlan, Injected, PlanError, Step
+from gameday.faults.gpu.way import GpuFault
 from gameday.faults.nodes import check_not_all, node_victim, pick_nodes
-from gameday.ledger.operations import Edit, Patch
-from gameday.platform.devices import gpu_resources, pods_on
+from gameday.ledger.edits import Edit
+from gameday.ledger.operations import Patch
+from gameday.platform.devices import gpu_resources, gpus, pods_on
 from gameday.platform.errors import PlatformError
-from gameday.platform.objects import Object, Ref, gpus
+from gameday.platform.objects import Object, Ref, is_finished
+from gameday.platform.resources import PODS
 
 if TYPE_CHECKING:
-    from gameday.ledger.ledger import StepLedger
+    from gameday.faults.gpu import GpuSpec
     from gameday.platform.world import World
 
 LABEL, STATE = "nvidia.com/mig.config", "nvidia.com/mig.config.state"
@@ -32,22 +37,19 @@ LEAST_PATIENCE = 600.0  # seconds: with a reboot it takes minutes
 class MigSpec(Spec):
     """Which partitioning."""
 
-    config: Text = Field(description="Its name in the MIG manager's configuration, as `all-1g.10gb`.")
+    config: LabelValue = Field(description="Its name in the MIG manager's configuration, as `all-1g.10gb`.")
     allow_in_use: bool = Field(
         False, description="Whether pods may hold the nodes' GPUs; most likely the MIG manager then fails."
     )
 
 
-class Mig:
+class Mig(GpuFault):
     """The label is set, its state waited for, and both again on the way back."""
 
-    def __init__(self) -> None:
-        self._worked: set[tuple[str, str]] = set()  # node and config that the MIG manager was seen at work on
-
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: GpuSpec, world: World) -> FaultPlan[GpuSpec]:
         nodes = await pick_nodes(spec.nodes, world)
         before = {n["metadata"]["name"]: _label(n, LABEL) for n in nodes}
-        wanted = spec.mig.config
+        wanted = _wanted(spec)
         if unset := [name for name, config in before.items() if not config]:
             raise PlanError(
                 f"{', '.join(unset)}: no label {LABEL}, so there is nothing to go back to: is the MIG "
@@ -64,11 +66,12 @@ class Mig:
             tuple(node_victim(n) for n in nodes),
             changes=tuple(f"{name}: {LABEL} {config} → {wanted}" for name, config in before.items()),
             warnings=tuple(w for w in warnings if w),
-            needs=("patch nodes", "list pods"),
+            needs=("list pods", *(f"patch nodes - {name}" for name in before)),
             data={"before": before, "resources": {n["metadata"]["name"]: gpu_resources(n) for n in nodes}},
+            basis={f"Node {name}: label {LABEL}": config for name, config in before.items()},
         )
 
-    async def _in_use(self, node: Object, spec: Any, world: World) -> str:
+    async def _in_use(self, node: Object, spec: GpuSpec, world: World) -> str:
         """A warning about pods that hold the node's GPUs. Raises PlanError where they may not."""
         name = node["metadata"]["name"]
         holders = [p for p in await pods_on(world.kube, name) if gpus(p)]
@@ -76,7 +79,7 @@ class Mig:
             return ""
         meta = holders[0]["metadata"]
         text = f"{name}: {len(holders)} pods hold GPUs (such as {meta['namespace']}/{meta['name']})"
-        if not spec.mig.allow_in_use:
+        if spec.mig is None or not spec.mig.allow_in_use:
             raise PlanError(f"{text}: drain the node first, in a step of its own, or say `allowInUse: true`")
         return text
 
@@ -89,30 +92,60 @@ class Mig:
                 f"the MIG manager knows no {wanted}" + (f" ({hint})" if hint else f": {', '.join(known)}")
             )
 
-    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
-        edit = Edit(("metadata", "labels", LABEL), plan.spec.mig.config)
-        await ledger.perform(await asyncio.gather(*(Patch.of(world.kube, v.ref, edit) for v in plan.victims)))
+    async def inject(self, plan: FaultPlan[GpuSpec], step: Step) -> None:
+        """Whoever emptied the node gives it back after the MIG manager: it gives up on GPUs that are held."""
+        label, before = ("metadata", "labels", LABEL), plan.data["before"]
+        edits = ((v.ref, Edit(label, _wanted(plan.spec), before[v.ref.name])) for v in plan.victims)
+        patches = (Patch.of(step.kube, ref, edit, follows=_follows(ref, plan)) for ref, edit in edits)
+        await step.ledger.perform(await asyncio.gather(*patches))
 
-    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+    async def settled(self, plan: FaultPlan[GpuSpec], injected: Injected, world: World) -> Evidence:
         """In or out when the MIG manager is done with the label as it is, and the device plugin is back."""
         found = [n for v in plan.victims if (n := await world.kube.find(v.ref))]
-        states = {self._seen(n, plan) for n in found}
-        return Evidence(states.pop() if len(states) == 1 else "partial", tuple(map(_fact, found)))
+        wanted = _wanted(plan.spec)
+        for node in found:
+            if _label(node, LABEL) == wanted and _label(node, STATE) == "failed":
+                raise FaultError(await _why(node, world))
+        working = [n for n in found if _label(n, LABEL) == wanted and _label(n, STATE) != "success"]
+        worked = {*injected.data.get("worked", ()), *(n["metadata"]["name"] for n in working)}
+        states = {_seen(n, plan, worked) for n in found}
+        state = states.pop() if len(states) == 1 else "partial"
+        return Evidence(state, tuple(map(_fact, found)), {"worked": sorted(worked)})
 
-    def _seen(self, node: Object, plan: FaultPlan) -> str:
-        """The state is the last change's until the MIG manager has seen ours: its work must show, too."""
-        name, config, now = node["metadata"]["name"], _label(node, LABEL), gpu_resources(node)
-        before = plan.data["resources"][name]
-        if (state := _label(node, STATE)) != "success":
-            if state == "failed" and config == plan.spec.mig.config:
-                raise FaultError(f"the MIG manager failed to make {config} of {name}: see its log there")
-            self._worked.add((name, config))
-            return "partial"
-        if config == plan.spec.mig.config:
-            return (
-                "in" if any(now.values()) and (now != before or (name, config) in self._worked) else "partial"
-            )
-        return "out" if now == before or config != plan.data["before"][name] else "partial"
+
+def _seen(node: Object, plan: FaultPlan[GpuSpec], worked: set[str]) -> str:
+    """The state is the last change's until the MIG manager has seen ours: its work must show, too.
+
+    `worked` are the nodes on whose new label the MIG manager was seen at work.
+    """
+    name, config, now = node["metadata"]["name"], _label(node, LABEL), gpu_resources(node)
+    before = plan.data["resources"][name]
+    if _label(node, STATE) != "success":
+        return "partial"
+    if config == _wanted(plan.spec):
+        return "in" if any(now.values()) and (now != before or name in worked) else "partial"
+    return "out" if now == before or config != plan.data["before"][name] else "partial"
+
+
+async def _why(node: Object, world: World) -> str:
+    """The failure of a node's MIG manager: it gives no reason in the API, but the usual one can be seen."""
+    name = node["metadata"]["name"]
+    pods = await world.kube.list(PODS, fields={"spec.nodeName": name})  # those that still end hold theirs
+    refs = [Ref.of(p) for p in pods if gpus(p) and not is_finished(p)]
+    held = some([f"{r.namespace}/{r.name}" for r in refs])
+    why = f"GPUs are held by {held}" if held else "no pod holds its GPUs now"
+    return f"the MIG manager failed to make {_label(node, LABEL)} of {name}: {why}; see its log"
+
+
+def _follows(node: Ref, plan: FaultPlan[GpuSpec]) -> list[tuple[str, ...]]:
+    """What the MIG manager brings back of a node: its state, and what the scheduler can give out."""
+    resources = [name for name, count in plan.data["resources"][node.name].items() if count]
+    return [("metadata", "labels", STATE), *(("status", "allocatable", name) for name in resources)]
+
+
+def _wanted(spec: GpuSpec) -> str:
+    assert spec.mig is not None
+    return spec.mig.config
 
 
 def _fact(node: Object) -> str:

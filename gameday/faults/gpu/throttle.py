@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
 from gameday.experiment.model import Spec
 from gameday.experiment.values import share
-from gameday.faults.base import FaultPlan
+from gameday.extend import FaultPlan
+from gameday.faults.gpu.way import GpuFault
 from gameday.faults.nodes import node_victim, pick_nodes
 from gameday.faults.on_node import NodeProgramFault, OnNode, needs
 from gameday.platform.objects import Ref
 
 if TYPE_CHECKING:
+    from gameday.faults.gpu import GpuSpec
     from gameday.platform.world import World
 
 
@@ -48,13 +50,14 @@ def _limit(spec: ThrottleSpec) -> dict[str, float]:
     raise ValueError(f"`powerLimit`: expected W or a share, as 300 or `50%`, found {spec.power_limit!r}")
 
 
-class Throttle(NodeProgramFault):
+class Throttle(GpuFault, NodeProgramFault["GpuSpec"]):
     """`nvidia-smi -pl` or `-lgc` on the nodes, and back."""
 
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: GpuSpec, world: World) -> FaultPlan[GpuSpec]:
         nodes = await pick_nodes(spec.nodes, world)
-        which = "all GPUs" if spec.throttle.gpus is None else f"GPU {', '.join(map(str, spec.throttle.gpus))}"
-        limit = _limit(spec.throttle)
+        gpus = _throttle(spec).gpus
+        which = "all GPUs" if gpus is None else f"GPU {', '.join(map(str, gpus))}"
+        limit = _limit(_throttle(spec))
         words = {"clock": "clocks of at most {:g} MHz", "percent": "{:g}% of the highest power limit"}
         how = next(words.get(k, "a power limit of {:g} W").format(v) for k, v in limit.items())
         return FaultPlan(
@@ -68,7 +71,12 @@ class Throttle(NodeProgramFault):
             data={"nodes": [n["metadata"]["name"] for n in nodes]},
         )
 
-    def programs(self, plan: FaultPlan) -> list[OnNode]:
-        spec = plan.spec.throttle
+    def programs(self, plan: FaultPlan[GpuSpec]) -> list[OnNode]:
+        spec = _throttle(plan.spec)
         options = {**_limit(spec), "gpus": list(spec.gpus or ())}
         return [OnNode(Ref("v1", "Node", n), "gpu-throttle", options) for n in plan.data["nodes"]]
+
+
+def _throttle(spec: GpuSpec) -> ThrottleSpec:
+    assert spec.throttle is not None
+    return spec.throttle

@@ -7,22 +7,23 @@ the node's kernel log, and GPUd's fault injection. No way touches a GPU or its w
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from gameday.experiment.model import Spec
-from gameday.faults.base import Evidence, FaultPlan, PlanError
-from gameday.faults.gpu import xids
+from gameday.extend import Evidence, FaultPlan, Injected, PlanError, Step
+from gameday.faults.gpu.way import GpuFault
 from gameday.faults.nodes import node_victim, pick_nodes
 from gameday.faults.on_node import NodeProgramFault, OnNode, needs
-from gameday.platform import dcgm, gpud
-from gameday.platform.devices import allocatable_gpus
+from gameday.platform import dcgm, gpud, xids
+from gameday.platform.devices import gpus
+from gameday.platform.effect import NodeState
 from gameday.platform.errors import PlatformError
 from gameday.platform.objects import Object, Ref
 
 if TYPE_CHECKING:
-    from gameday.ledger.ledger import StepLedger
+    from gameday.faults.gpu import GpuSpec
     from gameday.platform.world import World
 
 Error = Annotated[
@@ -70,28 +71,37 @@ class XidSpec(Spec):
 
 
 def said(spec: XidSpec) -> str:
-    """What the nodes are made to say."""
+    """The error that the nodes are made to report."""
     return f"DCGM field {spec.field} = {spec.value:g}" if spec.error is None else str(xids.xid(spec.error))
 
 
-def _plan(spec: Any, nodes: list[Object], **more: Any) -> FaultPlan:
+def _plan(spec: GpuSpec, nodes: list[Object], **more: Any) -> FaultPlan[GpuSpec]:
     """Raises PlanError for a GPU that is not there."""
     for node in nodes:
-        count = allocatable_gpus(node, "capacity")
-        if beyond := [g for g in spec.xid.gpus if g >= count]:
+        count = gpus(node)
+        if beyond := [g for g in _xid(spec).gpus if g >= count]:
             raise PlanError(f"{node['metadata']['name']} has {count} GPUs: there is no GPU {beyond[0]}")
     victims = tuple(map(node_victim, nodes))  # with all GPUs: what reacts to an XID drains the node
-    which = ", ".join(map(str, spec.xid.gpus))
-    changes = [f"{v.ref.name} GPU {which}: {said(spec.xid)} via {spec.xid.via}" for v in victims]
-    if spec.xid.error is not None:
-        changes.append(f"what should follow: {xids.xid(spec.xid.error).action}")
+    which = ", ".join(map(str, _xid(spec).gpus))
+    changes = [f"{v.ref.name} GPU {which}: {said(_xid(spec))} via {_xid(spec).via}" for v in victims]
+    if (error := _xid(spec).error) is not None:
+        changes.append(f"what should follow: {xids.xid(error).action}")
     return FaultPlan(spec, victims, changes=tuple(changes), **more)
 
 
-class ViaDcgm:
+class XidFault(GpuFault):
+    """What all ways have in common: whoever watches takes the error for a real one."""
+
+    heals: ClassVar[bool] = True
+
+    def leaves(self, plan: FaultPlan[GpuSpec]) -> frozenset[NodeState]:
+        return frozenset({NodeState.GPU_ERROR})
+
+
+class ViaDcgm(XidFault):
     """`dcgmi test --inject` in the node's DCGM pod; taken back by injecting the value that was there."""
 
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: GpuSpec, world: World) -> FaultPlan[GpuSpec]:
         nodes = await pick_nodes(spec.nodes, world)
         engines = await asyncio.gather(*(dcgm.engine(world.kube, n["metadata"]["name"]) for n in nodes))
         missing = [n["metadata"]["name"] for n, e in zip(nodes, engines, strict=True) if e is None]
@@ -104,41 +114,44 @@ class ViaDcgm:
         replaced = (
             "DCGM's own next sample replaces the value, where it polls the field: events and counters hold"
         )
+        execs = (f"{verb} pods/exec {s}" for s in spaces for verb in ("create", "get"))
         return _plan(
             spec,
             nodes,
-            warnings=(replaced,) if spec.xid.field is not None else (),
-            needs=("list pods", *(f"{verb} pods/exec {s}" for s in spaces for verb in ("create", "get"))),
+            irreversible=("a DCGM pod is restarted at the end where its health still holds the error",),
+            warnings=(replaced,) if _xid(spec).field is not None else (),
+            needs=("list pods", *execs, *(f"delete pods {s}" for s in spaces)),
+            data={"problems": {n["metadata"]["name"]: sorted(_problems(n)) for n in nodes}},
         )
 
-    async def inspect(self, plan: FaultPlan, world: World, ledger: StepLedger) -> list[str]:
+    async def inspect(self, plan: FaultPlan[GpuSpec], step: Step) -> list[str]:
         """Whether each engine answers: an exporter's own one does not, and the value must be another one."""
-        field, value = _field(plan.spec.xid)
+        field, value = _field(_xid(plan.spec))
         problems = []
         for node, gpu in _asked(plan):
             try:
-                if await dcgm.value(world.kube, node, gpu, field) == value:
+                if await dcgm.value(step.kube, node, gpu, field) == value:
                     problems.append(f"{node} GPU {gpu}: DCGM field {field} is {value:g} already")
             except PlatformError as error:
                 problems.append(f"{node}: {error}")
         return problems
 
-    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+    async def inject(self, plan: FaultPlan[GpuSpec], step: Step) -> None:
         from gameday.ledger.dcgm import DcgmInject
 
-        field, value = _field(plan.spec.xid)
+        field, value = _field(_xid(plan.spec))
         operations = await asyncio.gather(
             *(
-                DcgmInject.of(world.kube, v.ref, gpu, field, value)
+                DcgmInject.of(step.kube, v.ref, gpu, field, value)
                 for v in plan.victims
-                for gpu in plan.spec.xid.gpus
+                for gpu in _xid(plan.spec).gpus
             )
         )
-        await ledger.perform(operations)
+        await step.ledger.perform(operations)
 
-    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+    async def settled(self, plan: FaultPlan[GpuSpec], injected: Injected, world: World) -> Evidence:
         """In when DCGM itself reads the value back on every GPU, out when on none."""
-        field, value = _field(plan.spec.xid)
+        field, value = _field(_xid(plan.spec))
         asked = _asked(plan)
         now = await asyncio.gather(*(dcgm.value(world.kube, node, gpu, field) for node, gpu in asked))
         facts = tuple(
@@ -146,12 +159,40 @@ class ViaDcgm:
             for (node, gpu), v in zip(asked, now, strict=True)
         )
         ours = [v == value for v in now]
-        return Evidence("in" if all(ours) else "partial" if any(ours) else "out", facts)
+        if any(ours):
+            return Evidence("in" if all(ours) else "partial", facts)
+        held = await asyncio.gather(*(_held(v.ref, plan, world) for v in plan.victims))
+        more = tuple(fact for found in held for fact in found)
+        return Evidence("partial" if more else "out", (*facts, *more))
 
 
-def _asked(plan: FaultPlan) -> list[tuple[str, int]]:
+async def _held(ref: Ref, plan: FaultPlan[GpuSpec], world: World) -> list[str]:
+    """What the platform holds against a node still, by its conditions: these are later than DCGM's health."""
+    node = await world.kube.find(ref)
+    new = _problems(node) - set(plan.data["problems"].get(ref.name, ())) if node else set()
+    return [f"{ref.name}: condition {kind} is True" for kind in sorted(new)]
+
+
+def _problems(node: Object) -> set[str]:
+    """The types of a node's conditions that say that something is wrong."""
+    said = (node.get("status") or {}).get("conditions") or ()
+    return {str(c["type"]) for c in said if c.get("status") == "True" and c["type"] != "Ready"}
+
+
+def _xid(spec: GpuSpec) -> XidSpec:
+    assert spec.xid is not None
+    return spec.xid
+
+
+def _error(spec: GpuSpec) -> int:
+    error = _xid(spec).error
+    assert error is not None, "only DCGM takes fields that are no XID"
+    return error
+
+
+def _asked(plan: FaultPlan[GpuSpec]) -> list[tuple[str, int]]:
     """Each GPU, with its node's name."""
-    return [(v.ref.name, gpu) for v in plan.victims for gpu in plan.spec.xid.gpus]
+    return [(v.ref.name, gpu) for v in plan.victims for gpu in _xid(plan.spec).gpus]
 
 
 def _field(spec: XidSpec) -> tuple[int, float]:
@@ -160,13 +201,13 @@ def _field(spec: XidSpec) -> tuple[int, float]:
     return dcgm.XID_FIELD, float(spec.error or 0)
 
 
-class ViaKernelLog(NodeProgramFault):
+class ViaKernelLog(XidFault, NodeProgramFault["GpuSpec"]):
     """The driver's line in the node's kernel log, written by a program on the node.
 
     The line stays. What GPUd, where there is one, makes of it is taken back.
     """
 
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: GpuSpec, world: World) -> FaultPlan[GpuSpec]:
         nodes = await pick_nodes(spec.nodes, world)
         urls = {n["metadata"]["name"]: gpud.url_of(n) for n in nodes}
         watched = await asyncio.gather(*(gpud.is_healthy(url, gpud.XID_COMPONENT) for url in urls.values()))
@@ -181,25 +222,28 @@ class ViaKernelLog(NodeProgramFault):
             },
         )
 
-    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+    async def inject(self, plan: FaultPlan[GpuSpec], step: Step) -> None:
         from gameday.ledger.gpud import GpudInject
 
-        urls = plan.data["gpud"]
-        await ledger.perform(
-            GpudInject(v.ref, urls[v.ref.name], 0) for v in plan.victims if v.ref.name in urls
-        )
-        await super().inject(plan, world, ledger)
+        urls, spec = plan.data["gpud"], _xid(plan.spec)
+        watched = [
+            GpudInject.of(v.ref, urls[v.ref.name], _error(plan.spec), len(spec.gpus), reads=True)
+            for v in plan.victims
+            if v.ref.name in urls
+        ]
+        await step.ledger.perform(await asyncio.gather(*watched))
+        await super().inject(plan, step)
 
-    def programs(self, plan: FaultPlan) -> list[OnNode]:
-        spec = plan.spec.xid
-        options = {"xid": spec.error, "text": xids.xid(spec.error).name, "gpus": list(spec.gpus)}
+    def programs(self, plan: FaultPlan[GpuSpec]) -> list[OnNode]:
+        error, gpus = _error(plan.spec), list(_xid(plan.spec).gpus)
+        options = {"xid": error, "text": xids.xid(error).name, "gpus": gpus}
         return [OnNode(Ref("v1", "Node", n), "xid-line", options) for n in plan.data["nodes"]]
 
 
-class ViaGpud:
+class ViaGpud(XidFault):
     """GPUd's own fault injection; taken back by telling it that the component is healthy."""
 
-    async def plan(self, spec: Any, world: World) -> FaultPlan:
+    async def plan(self, spec: GpuSpec, world: World) -> FaultPlan[GpuSpec]:
         nodes = await pick_nodes(spec.nodes, world)
         urls = {n["metadata"]["name"]: gpud.url_of(n) for n in nodes}
         healths = await asyncio.gather(*(gpud.health(url, gpud.XID_COMPONENT) for url in urls.values()))
@@ -212,25 +256,27 @@ class ViaGpud:
             spec,
             nodes,
             irreversible=("GPUd's event and its line of the kernel log stay in their histories",),
-            warnings=("GPUd injects on the node, not on one GPU",) if spec.xid.gpus != [0] else (),
+            warnings=("GPUd injects on the node, not on one GPU",) if _xid(spec).gpus != [0] else (),
             data={"urls": urls},
         )
 
-    async def inject(self, plan: FaultPlan, world: World, ledger: StepLedger) -> None:
+    async def inject(self, plan: FaultPlan[GpuSpec], step: Step) -> None:
         from gameday.ledger.gpud import GpudInject
 
-        urls, number = plan.data["urls"], plan.spec.xid.error
-        await ledger.perform(GpudInject(v.ref, urls[v.ref.name], number) for v in plan.victims)
+        urls, number = plan.data["urls"], _error(plan.spec)
+        told = (GpudInject.of(v.ref, urls[v.ref.name], number) for v in plan.victims)
+        await step.ledger.perform(await asyncio.gather(*told))
 
-    async def settled(self, plan: FaultPlan, world: World) -> Evidence:
+    async def settled(self, plan: FaultPlan[GpuSpec], injected: Injected, world: World) -> Evidence:
         """In when every node's GPUd holds the XID against it, out when each is Healthy."""
         asked = [(v.ref.name, plan.data["urls"][v.ref.name]) for v in plan.victims]
         now = await asyncio.gather(*(gpud.health(url, gpud.XID_COMPONENT) for _, url in asked))
         facts = tuple(
             f"{n}: GPUd says {gpud.XID_COMPONENT} is {h}" for (n, _), h in zip(asked, now, strict=True)
         )
-        ill = [h != "Healthy" for h in now]
-        return Evidence("in" if all(ill) else "partial" if any(ill) else "out", facts)
+        if all(h == "Healthy" for h in now):
+            return Evidence("out", facts)
+        return Evidence("in" if all(h not in ("Healthy", gpud.UNKNOWN) for h in now) else "partial", facts)
 
 
 WAYS = {"dcgm": ViaDcgm, "kernelLog": ViaKernelLog, "gpud": ViaGpud}

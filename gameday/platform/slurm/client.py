@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gameday.experiment.names import slurm_name
+from gameday.masking import clip
+from gameday.platform.errors import BadName
 from gameday.platform.slurm.model import Job, Node, Partition
 from gameday.platform.slurm.transport import Change, SlurmError, Transport, Via
 
@@ -59,6 +62,10 @@ class Slurm:
     async def partitions(self) -> list[Partition]:
         return await self._transports[0].partitions()
 
+    async def describe(self) -> str:
+        """Where it is and how large, once it has answered and taken the token."""
+        return f"{self.via}: {len(await self.partitions())} partitions"
+
     async def partition(self, name: str) -> Partition:
         """One partition. Raises SlurmError when there is none of that name."""
         found = {p.name: p for p in await self.partitions()}
@@ -68,6 +75,11 @@ class Slurm:
             )
         return found[name]
 
+    async def setting(self, name: str) -> str:
+        """What slurm.conf says of it; "" where no way tells."""
+        told = [await t.setting(name) for t in self._transports]
+        return next(filter(None, told), "")
+
     async def cannot(self, change: Change) -> str:
         """Why none of the ways can make such a change; "" where one can."""
         reasons = [await t.cannot(change) for t in self._transports]
@@ -76,9 +88,11 @@ class Slurm:
         )
 
     async def update_node(self, name: str, state: str, reason: str = "") -> None:
+        _check(name)
         await (await self._able("node")).update_node(name, state, reason)
 
     async def update_partition(self, name: str, state: str) -> None:
+        _check(name)
         await (await self._able("partition")).update_partition(name, state)
 
     async def requeue(self, job: int) -> None:
@@ -89,3 +103,11 @@ class Slurm:
             if not await transport.cannot(change):
                 return transport
         raise SlurmError(await self.cannot(change))
+
+
+def _check(name: str) -> None:
+    """Raises BadName for what Slurm would take for several nodes, or for another argument."""
+    try:
+        slurm_name(name)
+    except ValueError as error:
+        raise BadName(f"nothing was asked of Slurm: {clip(name, 300)!r} {error}") from None

@@ -18,11 +18,12 @@ Json = dict[str, Any]
 def node(data: Json) -> Node:
     states = {s.upper() for s in [*_list(data.get("state")), *_list(data.get("state_flags"))]}
     return Node(
-        name=data["name"],
+        name=_name(data),
         states=frozenset(states),
         reason=data.get("reason") or "",
         partitions=tuple(_list(data.get("partitions"))),
         gpus=gpus_of(data.get("gres") or ""),
+        comment=data.get("comment") or "",
     )
 
 
@@ -36,7 +37,7 @@ def job(data: Json) -> Job:
         partition=data.get("partition") or "",
         restarts=int(data.get("restart_cnt") or 0),
         requeue=bool(data.get("requeue", True)),
-        gpus=gpus_of(data.get("tres_alloc_str") or data.get("tres_req_str") or ""),
+        gpus=_held(data),
     )
 
 
@@ -44,7 +45,7 @@ def partition(data: Json) -> Partition:
     nodes = data.get("nodes") or ""
     state = data.get("state") or (data.get("partition") or {}).get("state")
     return Partition(
-        name=data["name"],
+        name=_name(data),
         state=(_list(state) or ["UNKNOWN"])[0].upper(),
         nodes=expand(nodes if isinstance(nodes, str) else nodes.get("configured") or ""),
     )
@@ -59,6 +60,7 @@ def node_line(line: str) -> Node:
         reason=_none(reason[1].strip()) if reason else "",
         partitions=tuple(p for p in _field(line, "Partitions").split(",") if p),
         gpus=gpus_of(_field(line, "Gres")),
+        comment=_field(line, "Comment"),
     )
 
 
@@ -74,13 +76,55 @@ def job_line(line: str) -> Job:
         partition=_field(line, "Partition"),
         restarts=int(_field(line, "Restarts") or 0),
         requeue=_field(line, "Requeue") != "0",
-        gpus=gpus_of(_field(line, "AllocTRES") or _field(line, "TRES")),
+        gpus=_held({key: _field(line, name) for key, name in _IN_TEXT.items()}),
     )
+
+
+# What a job says of its GPUs in JSON, and the same in text.
+_IN_TEXT = {
+    "tres_alloc_str": "AllocTRES",
+    "tres_req_str": "TRES",
+    "tres_per_job": "TresPerJob",
+    "tres_per_node": "TresPerNode",
+    "tres_per_task": "TresPerTask",
+    "tres_per_socket": "TresPerSocket",
+    "node_count": "NumNodes",
+    "tasks": "NumTasks",
+    "sockets_per_node": "Socks/Node",
+}
+
+
+def _held(data: Json) -> int:
+    """A job's GPUs: as Slurm tracks them, else as its nodes gave them, else as they were asked for.
+
+    A cluster tracks GPUs only where its AccountingStorageTRES names them (slurm.schedmd.com/tres.html): that
+    a TRES text is without them says nothing.
+    """
+    tracked = gpus_of(data.get("tres_alloc_str") or "") or gpus_of(data.get("tres_req_str") or "")
+    if given := tracked or sum(gpus_of(str(each)) for each in data.get("gres_detail") or ()):
+        return given
+    nodes, tasks = _most(data.get("node_count")), _most(data.get("tasks"))
+    sockets = nodes * _most(data.get("sockets_per_node"))
+    times = {"job": 1, "node": nodes, "task": tasks, "socket": sockets}
+    return max(n * gpus_of(data.get(f"tres_per_{what}") or "") for what, n in times.items())
+
+
+def _most(number: Any) -> int:
+    """A count, which may be a range or not be set; at least 1."""
+    value = number.get("number") if isinstance(number, dict) else number
+    last = str(value or "").rpartition("-")[2]
+    return max(1, int(last)) if last.isdigit() else 1
 
 
 def partition_line(line: str) -> Partition:
     """One line of `scontrol show partitions -o`."""
     return Partition(_field(line, "PartitionName"), _field(line, "State"), expand(_field(line, "Nodes")))
+
+
+def _name(data: Json) -> str:
+    if not isinstance(name := data["name"], str):
+        raise TypeError("a name that is no text")
+    return name
 
 
 def _field(line: str, key: str) -> str:

@@ -1,8 +1,10 @@
-"""What we need to know of a Slurm cluster: its nodes, jobs and partitions, in Slurm's own words."""
+"""A Slurm cluster: its nodes, jobs and partitions, in Slurm's own words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from gameday.experiment.text import shorten
 
 OUT = frozenset({"DRAIN", "DOWN", "FAIL", "ERROR"})  # Slurm starts nothing new on such a node
 BUSY = frozenset({"ALLOCATED", "MIXED", "COMPLETING"})
@@ -20,7 +22,7 @@ ENDED = frozenset(
         "TIMEOUT",
     }
 )
-PARTITION_STATES = ("UP", "DOWN", "DRAIN", "INACTIVE")
+MOST_NODES = 200_000  # of one range; Slurm itself knows no more than 64,000 nodes
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Node:
     reason: str = ""
     partitions: tuple[str, ...] = ()
     gpus: int = 0
+    comment: str = ""  # where Slinky's operator names the pod
 
     @property
     def out(self) -> bool:
@@ -93,16 +96,24 @@ def job_state(states: list[str]) -> str:
 
 
 def gpus_of(text: str) -> int:
-    """GPUs in a GRES (`gpu:h100:8(S:0-1)`) or a TRES text (`cpu=32,gres/gpu=16,gres/gpu:h100=16`)."""
-    total = 0
+    """GPUs in a GRES (`gpu:h100:8(S:0-1)`), in a request (`gres/gpu:8`, `gres:gpu:8`), or in a TRES text.
+
+    In the last (`cpu=32,gres/gpu=16,gres/gpu:h100=16`) those of one type are counted among all; a cluster
+    may track them alone.
+    """
+    everything = of_types = 0
     for part in _outside_brackets(text):
-        name, equals, count = part.partition("=")
-        if equals:
-            total += int(count) if name == "gres/gpu" and count.isdigit() else 0
-        elif part.split(":")[0] == "gpu":
-            count = part.partition("(")[0].rpartition(":")[2]
-            total += int(count) if count.isdigit() else 1
-    return total
+        name, equals, count = part.partition("(")[0].partition("=")
+        words = name.removeprefix("gres/").removeprefix("gres:").split(":")
+        if words[0] != "gpu":
+            continue
+        if not equals:
+            of_types += int(words[-1]) if words[-1].isdigit() else 1
+        elif len(words) == 1:
+            everything += int(count) if count.isdigit() else 0
+        else:
+            of_types += int(count) if count.isdigit() else 0
+    return everything or of_types
 
 
 def expand(hostlist: str) -> tuple[str, ...]:
@@ -119,6 +130,8 @@ def _expand(part: str) -> list[str]:
     for item in inside.split(","):
         first, dash, last = item.partition("-")
         width = len(first)
+        if dash and not 0 <= int(last) - int(first) < MOST_NODES:
+            raise ValueError(f"{shorten(part, 100)!r} is no list of hosts")
         numbers += [f"{n:0{width}d}" for n in range(int(first), int(last) + 1)] if dash else [first]
     return [head + number + end for number in numbers for end in _expand(tail)]
 

@@ -15,15 +15,19 @@ import json
 import os
 import re
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
-from gameday.platform.errors import ConfigError, Unreachable
+from gameday.experiment.text import shorten
+from gameday.platform import answers, fence
+from gameday.platform.errors import ConfigError, Unreachable, WrongAnswer, without_frames
 from gameday.platform.slurm import decode
 from gameday.platform.slurm.model import Job, Node, Partition
-from gameday.platform.slurm.transport import Change, SlurmError, failure
+from gameday.platform.slurm.transport import LONGEST, Change, SlurmError, failure
 
 TOKEN_ENV = "SLURM_JWT"
 KNOWN = range(36, 46)  # v0.0.N whose answers we know how to read
@@ -33,6 +37,7 @@ _CHANGES: dict[Change, tuple[str, str, str]] = {
     "partition": ("post", "/partitions", "update partitions (Slurm 26.05 and later can)"),
     "requeue": ("get", "/job/{job_id}/requeue", "requeue jobs (Slurm 26.05 and later can)"),
 }
+T = TypeVar("T")
 _HINT = f"; ${TOKEN_ENV} must hold a token of this cluster: scontrol token lifespan=3600"
 
 
@@ -46,13 +51,16 @@ class SlurmRest:
         self._paths: dict[str, frozenset[str]] = {}  # "/slurm/v0.0.40/node/{node_name}": its methods
 
     async def nodes(self) -> list[Node]:
-        return [decode.node(n) for n in await self._list("nodes")]
+        return await self._list("nodes", decode.node)
 
     async def jobs(self) -> list[Job]:
-        return [decode.job(j) for j in await self._list("jobs")]
+        return await self._list("jobs", decode.job)
 
     async def partitions(self) -> list[Partition]:
-        return [decode.partition(p) for p in await self._list("partitions")]
+        return await self._list("partitions", decode.partition)
+
+    async def setting(self, name: str) -> str:
+        return ""  # its API has no way to the configuration
 
     async def cannot(self, change: Change) -> str:
         method, path, words = _CHANGES[change]
@@ -72,46 +80,69 @@ class SlurmRest:
     async def requeue(self, job: int) -> None:
         await self._change("requeue", f"requeue job {job}", None, job_id=str(job))
 
-    async def _list(self, what: str) -> list[dict[str, Any]]:
+    async def _list(self, what: str, decoded: Callable[[dict[str, Any]], T]) -> list[T]:
         prefix = await self._prefix("get", f"/{what}")
         if not prefix:
             known = f"v0.0.{KNOWN[0]} to v0.0.{KNOWN[-1]}"
             raise SlurmError(f"slurmrestd at {self.url} speaks none of {known}: see {self.url}/openapi/v3")
-        found = await self._ask("get", f"{prefix}/{what}", f"list Slurm's {what}")
-        listed: list[dict[str, Any]] = found.get(what) or []
-        return listed
+        doing = f"list Slurm's {what}"
+        listed = (await self._ask("get", f"{prefix}/{what}", doing)).get(what) or []
+        try:
+            return [decoded(found) for found in listed]
+        except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
+            why = shorten(repr(error), LONGEST)
+            raise WrongAnswer(f"cannot {doing}: its form is not as known ({why})") from error
 
     async def _change(self, change: Change, doing: str, body: Any, **names: str) -> None:
         if why := await self.cannot(change):
             raise SlurmError(f"cannot {doing}: {why}")
         method, path, _ = _CHANGES[change]
         prefix = await self._prefix(method, path)
-        await self._ask(method, prefix + path.format(**names), doing, body)
+        quoted = {key: quote(name, safe="") for key, name in names.items()}
+        await self._ask(method, prefix + path.format(**quoted), doing, body, changes=True)
 
     async def _prefix(self, method: str, path: str) -> str:
         """`/slurm/v0.0.N` of the newest version that we know and that has the path; "" for none."""
         if not self._paths:
             found = await self._ask("get", "/openapi/v3", "ask slurmrestd for its versions")
-            served = found.get("paths") or {}
-            self._paths = {p.rstrip("/"): frozenset(methods) for p, methods in served.items()}
+            served = found.get("paths")
+            if not isinstance(served, dict):
+                raise WrongAnswer(f"cannot ask slurmrestd for its versions: {self.url} has no OpenAPI paths")
+            methods = {p.rstrip("/"): m for p, m in served.items() if isinstance(m, dict)}
+            self._paths = {path: frozenset(named) for path, named in methods.items()}
         for number in reversed(KNOWN):
             if method in self._paths.get(f"/slurm/v0.0.{number}{path}", ()):
                 return f"/slurm/v0.0.{number}"
         return ""
 
-    async def _ask(self, method: str, path: str, doing: str, body: Any = None) -> dict[str, Any]:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        body: Any = None,
+        changes: bool = False,
+    ) -> dict[str, Any]:
         connector = aiohttp.UnixConnector(self._socket) if self._socket else None
         base = "http://slurmrestd" if self._socket else self.url.rstrip("/")
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+        timeout, traced = aiohttp.ClientTimeout(total=TIMEOUT), [fence.once()] if changes else []
         try:
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.request(method, URL(base + path), json=body, headers=self._headers()) as answer,
+                aiohttp.ClientSession(connector=connector, timeout=timeout, trace_configs=traced) as session,
+                session.request(
+                    method,
+                    URL(base + path, encoded=True),
+                    json=body,
+                    headers=self._headers(),
+                    allow_redirects=False,  # whoever answers there would get the token
+                ) as answer,
             ):
-                return _read(answer.status, await answer.read(), doing, self.url)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raw = await answers.read(answer.content.iter_any(), doing)
+                return _read(answer.status, raw, doing, self.url)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             why = str(error) or type(error).__name__
-            raise Unreachable(f"cannot {doing}: slurmrestd at {self.url} does not answer ({why})") from error
+            text = f"cannot {doing}: slurmrestd at {self.url} does not answer ({why})"
+            raise Unreachable(text) from without_frames(error)
 
     def _headers(self) -> dict[str, str]:
         """The token and whom it is for. A unix socket may do without: there slurmrestd knows the peer."""
@@ -133,7 +164,7 @@ def check_url(url: str) -> str:
         raise ConfigError(
             f"{url!r} is not slurmrestd's address, as http://slurm:6820 or unix:///run/slurm.sock"
         )
-    if "@" in rest.partition("/")[0]:
+    if "@" in rest and kind != "unix":
         raise ConfigError(f"slurmrestd's address holds a name or password: leave it out{_HINT}")
     return url.rstrip("/")
 
@@ -142,23 +173,29 @@ def _read(status: int, raw: bytes, doing: str, url: str) -> dict[str, Any]:
     """The answer. Some versions say no with status 200 and `errors`; some say it in plain text."""
     if status in (401, 403):
         raise SlurmError(f"cannot {doing}: slurmrestd at {url} does not accept the token{_HINT}")
-    try:
-        data = json.loads(raw)
-    except ValueError:
-        data = {}
-    errors = data.get("errors") if isinstance(data, dict) else None
-    if status == 200 and isinstance(data, dict) and not errors:
-        return data
-    said = "; ".join(_said(e) for e in errors or ()) or raw.decode(errors="replace") or f"HTTP {status}"
-    numbers = {e.get("error_number", e.get("errno")) for e in errors or ()}
-    if numbers == {
-        -1
-    }:  # Slurm 22.05 says no more than this of a controller that is away, or of a wrong token
+    data: dict[str, Any] = {}
+    with contextlib.suppress(WrongAnswer):
+        data = answers.mapping(raw, doing)
+    listed = data.get("errors")
+    errors = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
+    away = status in (502, 503, 504)
+    if (away and not errors) or 300 <= status < 400:
+        raise Unreachable(f"cannot {doing}: slurmrestd at {url} does not answer (HTTP {status})")
+    if status == 200 and not listed:
+        return data or answers.mapping(raw, f"{doing} ({url})")
+    said = "; ".join(_said(e) for e in errors) or raw.decode(errors="replace") or f"HTTP {status}"
+    numbers = {str(e.get("error_number", e.get("errno"))) for e in errors}
+    # Slurm 22.05 says no more than -1 of a controller that is away, or of a wrong token.
+    if numbers == {"-1"}:
         hint = f"slurmctld does not answer, or does not accept the token ({said})"
         raise Unreachable(f"cannot {doing}: {hint}: see `scontrol ping`{_HINT}")
     if re.search("authentication", said, re.IGNORECASE):
         said += _HINT
-    raise failure(doing, said)
+    told = failure(doing, said)
+    told.may_land = told.may_land or (
+        status >= 500 and not errors
+    )  # perhaps it is not slurmrestd that speaks
+    raise Unreachable(str(told)) if away else told
 
 
 def _said(error: dict[str, Any]) -> str:

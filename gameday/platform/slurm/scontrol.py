@@ -5,19 +5,21 @@ Since Slurm 23.02 scontrol writes JSON; an older one refuses the option, and its
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gameday.experiment.text import shorten
+from gameday.platform import child, fence
 from gameday.platform.slurm import decode
 from gameday.platform.slurm.model import Job, Node, Partition
-from gameday.platform.slurm.transport import Change, SlurmError, Via, failure
+from gameday.platform.slurm.transport import LONGEST, Change, SlurmError, Via, failure
 
 if TYPE_CHECKING:
     from gameday.platform.kube import Kube
 
 TIMEOUT = 30.0  # seconds; scontrol itself gives up after the cluster's MessageTimeout, usually 10
+LARGEST = 256 << 20  # bytes of an answer; 100,000 jobs in JSON are some 200 MB
 T = TypeVar("T")
 Run = Callable[[list[str]], Awaitable[tuple[int, str, str]]]  # arguments → exit code, stdout, stderr
 
@@ -37,6 +39,11 @@ class Scontrol:
 
     async def partitions(self) -> list[Partition]:
         return await self._show("partitions", decode.partition, decode.partition_line)
+
+    async def setting(self, name: str) -> str:
+        text = await self._said("read Slurm's configuration", ["show", "config"])
+        settings = (line.partition("=")[::2] for line in text.splitlines())
+        return next((value.strip() for key, value in settings if key.strip() == name), "")
 
     async def cannot(self, change: Change) -> str:
         return ""
@@ -60,44 +67,46 @@ class Scontrol:
         doing = f"list Slurm's {what}"
         if self._json is not False:
             code, out, err = await self._run(["--json", "show", what])
-            self._json = code == 0 or "unrecognized option" not in err + out
             if code == 0:
+                self._json = True
                 try:
                     return [from_json(found) for found in json.loads(out)[what]]
-                except (ValueError, KeyError, TypeError) as error:
-                    raise SlurmError(
-                        f"cannot {doing}: scontrol's JSON is not as known ({error!r})"
-                    ) from error
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                    why = shorten(repr(error), LONGEST)
+                    raise SlurmError(f"cannot {doing}: scontrol's JSON is not as known ({why})") from error
             if self._json:
-                raise failure(doing, err or out)
+                raise failure(doing, err or out, code)
+        # Whatever the refusal's words: an scontrol that gives no JSON (older, or without its serializer
+        # plugin) gives text, and one that can't reach its controller gives neither.
         text = await self._said(doing, ["-o", "show", what])
-        return [from_line(line) for line in text.splitlines() if "=" in line]
+        self._json = bool(self._json)
+        try:
+            return [from_line(line) for line in text.splitlines() if "=" in line]
+        except (ValueError, KeyError, IndexError) as error:
+            why = shorten(repr(error), LONGEST)
+            raise SlurmError(f"cannot {doing}: scontrol's lines are not as known ({why})") from error
 
     async def _said(self, doing: str, arguments: list[str]) -> str:
         code, out, err = await self._run(arguments)
         if code != 0:
-            raise failure(doing, err or out)
+            raise failure(doing, err or out, code)
         return out
 
 
 async def run_here(arguments: list[str]) -> tuple[int, str, str]:
     """scontrol on this machine, as the user who runs us. Raises SlurmError when there is none."""
-    pipe = asyncio.subprocess.PIPE
+    fence.check()
     try:
-        process = await asyncio.create_subprocess_exec("scontrol", *arguments, stdout=pipe, stderr=pipe)
+        ended = await child.run(["scontrol", *arguments], TIMEOUT, largest=LARGEST)
+    except TimeoutError:
+        raise failure("run scontrol", f"Unable to contact slurm controller within {TIMEOUT:g} s") from None
     except OSError as error:
         raise SlurmError(
             f"scontrol can't be run here ({error}): install Slurm's client, or use url"
         ) from error
-    try:
-        out, err = await asyncio.wait_for(process.communicate(), TIMEOUT)
-    except TimeoutError:
-        raise failure("run scontrol", f"Unable to contact slurm controller within {TIMEOUT:g} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")
+    if ended.cut:
+        raise failure("run scontrol", f"its answer is larger than {LARGEST >> 20} MiB")
+    return ended.code, ended.out.decode(errors="replace"), ended.err.decode(errors="replace")
 
 
 def in_pod(kube: Kube, via: Via) -> Run:

@@ -5,6 +5,17 @@
   const views = new Map(); // plot element -> {view, chart}
   document.documentElement.classList.add("live");
 
+  // On a narrow screen a row is a block: each cell says its column. One that spans rows is missing in those below.
+  for (const table of document.querySelectorAll(".scroll table")) {
+    const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+    for (const row of table.tBodies[0].rows) {
+      const cells = [...row.cells], missing = names.length - cells.length;
+      for (const cell of cells.length > 1 ? cells : []) {
+        if (cell.tagName === "TD" && cell.textContent.trim()) cell.dataset.column = names[cells.indexOf(cell) + missing];
+      }
+    }
+  }
+
   const clock = (ms) => {
     const s = Math.round(ms / 1000), h = Math.floor(s / 3600), two = (n) => String(n).padStart(2, "0");
     return "+" + (h ? h + ":" + two(Math.floor((s % 3600) / 60)) : Math.floor(s / 60)) + ":" + two(s % 60);

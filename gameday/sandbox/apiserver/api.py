@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+SIGNING_REQUESTS = "certificatesigningrequests"
 _READ = ["application/json", "application/yaml", protobuf.CONTENT_TYPE]
 _RETURNED_WHEN_DELETED = {
     "pods",
@@ -86,7 +88,10 @@ class Api:
                 return Answer(200, self.objects.get(request.resource, request.namespace, request.name))
             case "create":
                 how = _write(request)
-                stored = self.objects.create(request.resource, request.namespace, _object(request), how)
+                obj = _object(request)
+                if request.resource.plural == SIGNING_REQUESTS:
+                    obj["spec"] = {**(obj.get("spec") or {}), "username": request.user}
+                stored = self.objects.create(request.resource, request.namespace, obj, how)
                 return Answer(201, stored, how.warnings or [])
             case "update":
                 how, body = _write(request), _object(request)
@@ -106,7 +111,7 @@ class Api:
             request.resource,
             request.namespace,
             request.name,
-            change,
+            attested(request, change),
             how,
             subresource=request.subresource,
             unconditional=unconditional,
@@ -233,6 +238,16 @@ def patcher(request: Request, patch: Any) -> Callable[[Json], Json]:
             return lambda obj: strategic_merge(obj, patch)
     accepted = [JSON_PATCH, MERGE_PATCH, *([] if custom else [STRATEGIC]), APPLY]
     raise unsupported_media_type(accepted)
+
+
+def attested(request: Request, change: Callable[[Json], Json]) -> Callable[[Json], Json]:
+    """The change, without what it does to a signing request's spec, which says who asked for what.
+
+    As k8s.io/kubernetes, pkg/registry/certificates/certificates/strategy.go has it.
+    """
+    if request.resource.plural != SIGNING_REQUESTS:
+        return change
+    return lambda old: change(copy.deepcopy(old)) | {"spec": old["spec"]}
 
 
 def _write(request: Request) -> Write:

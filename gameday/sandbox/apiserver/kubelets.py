@@ -47,7 +47,8 @@ async def _exec(http: web.BaseRequest, session: aiohttp.ClientSession, url: str)
     if http.headers.get("Upgrade", "").lower() != "websocket":
         raise bad_request("Upgrade request required")
     query = [(_RENAMED.get(k, k), v) for k, v in http.query.items()]
-    async with session.ws_connect(url, params=query, protocols=(PROTOCOL,)) as kubelet:
+    accept = {"Accept": http.headers.get("Accept", "*/*")}
+    async with session.ws_connect(url, params=query, headers=accept, protocols=(PROTOCOL,)) as kubelet:
         client = web.WebSocketResponse(protocols=(PROTOCOL,))
         await client.prepare(http)
         pairs = ((kubelet, client), (client, kubelet))

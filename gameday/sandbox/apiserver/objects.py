@@ -16,6 +16,8 @@ from gameday.sandbox.apiserver.store import Store, Stored, Where
 Json = dict[str, Any]
 NAMESPACES = ("", "namespaces")
 PODS = ("", "pods")
+OWN_MANAGER = "sandbox"  # as whom the sandbox's own controllers and kubelets write
+_LEFT_OUT = ("labels", "annotations", "finalizers", "ownerReferences")  # when they are empty
 _ORPHANED_BY_DEFAULT = {"jobs", "replicationcontrollers"}  # kept so upstream for old clients
 _FINALIZER = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}
 
@@ -96,6 +98,9 @@ class Objects:
             )
 
     def _conform(self, resource: Resource, obj: Json, how: Write) -> None:
+        for key in _LEFT_OUT:
+            if not obj["metadata"].get(key, True):
+                del obj["metadata"][key]
         unknown = schema.conform(resource, obj, strict=how.validation == "Strict")
         if how.validation == "Warn" and how.warnings is not None:
             how.warnings.extend(f'unknown field "{path}"' for path in unknown)
@@ -129,7 +134,8 @@ class Objects:
         if resource.plural == "customresourcedefinitions":
             crds.accept(resource, new)
         if not how.applying:
-            ownership.follow_update(resource, before, new, how.manager, subresource)
+            begin = how.manager not in ("", OWN_MANAGER)
+            ownership.follow_update(resource, before, new, how.manager, subresource, begin=begin)
         new = versions.stored(resource, old.object["apiVersion"], new)
         if new == old.object:
             return old

@@ -11,6 +11,7 @@ from gameday.sandbox.apiserver.resources import Resource
 
 Json = dict[str, Any]
 Owner = tuple[str, str, str]  # manager, Apply or Update, subresource
+BEFORE: Owner = ("before-first-apply", "Update", "")  # whose everything is that was there before the record
 
 
 def read(obj: Json) -> dict[Owner, set[Path]]:
@@ -49,12 +50,20 @@ def record(obj: Json, owners: dict[Owner, set[Path]], api_version: str) -> None:
     obj["metadata"]["managedFields"] = entries
 
 
-def follow_update(resource: Resource, old: Json, new: Json, manager: str, subresource: str) -> None:
-    """After an update by other means: the fields it changed are its manager's now. Changes `new` in place."""
+def follow_update(
+    resource: Resource, old: Json, new: Json, manager: str, subresource: str, *, begin: bool = False
+) -> None:
+    """After an update by other means: the fields it changed are its manager's now. Changes `new` in place.
+
+    An object of which nobody's ownership is recorded yet stays so, unless the record is to `begin`.
+    """
     owners = read(old)
-    if not owners:
+    if not owners and not begin:
         new["metadata"].pop("managedFields", None)
         return
+    if not owners:
+        owners = {BEFORE: fieldsets.fields(resource, old)}
+        record(old, owners, resource.api_version)
     if new["metadata"].get("managedFields") == []:  # how a client asks to forget all ownership
         del new["metadata"]["managedFields"]
         return

@@ -77,6 +77,7 @@ apps/v1 deployments Deployment n status,scale deploy
 apps/v1 replicasets ReplicaSet n status,scale rs
 apps/v1 statefulsets StatefulSet n status,scale sts
 apps/v1 controllerrevisions ControllerRevision n - -
+autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler n status hpa
 batch/v1 cronjobs CronJob n status cj
 batch/v1 jobs Job n status -
 policy/v1 poddisruptionbudgets PodDisruptionBudget n status pdb
@@ -89,6 +90,7 @@ rbac.authorization.k8s.io/v1 roles Role n - -
 rbac.authorization.k8s.io/v1 rolebindings RoleBinding n - -
 rbac.authorization.k8s.io/v1 clusterroles ClusterRole c - -
 rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding c - -
+certificates.k8s.io/v1 certificatesigningrequests CertificateSigningRequest c status csr
 apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition c status crd,crds
 authorization.k8s.io/v1 selfsubjectaccessreviews SelfSubjectAccessReview c - -
 authorization.k8s.io/v1 selfsubjectrulesreviews SelfSubjectRulesReview c - -
@@ -96,6 +98,7 @@ authorization.k8s.io/v1 subjectaccessreviews SubjectAccessReview c - -
 authentication.k8s.io/v1 selfsubjectreviews SelfSubjectReview c - -
 """
 _IN_ALL = {"pods", "services", "daemonsets", "deployments", "replicasets", "statefulsets", "jobs", "cronjobs"}
+_IN_ALL |= {"horizontalpodautoscalers"}
 ANSWERED_ONLY = frozenset({"authorization.k8s.io", "authentication.k8s.io"})  # reviews: nothing is stored
 
 
@@ -147,11 +150,6 @@ class Catalogue:
     def stored(self, collection: tuple[str, str]) -> Resource | None:
         """The version a collection's objects are kept in; None when its kind is not served (any more)."""
         return self._stored.get(collection)
-
-    def of_kind(self, api_version: str, kind: str) -> Resource | None:
-        return next(
-            (r for r in self._by_path.values() if (r.api_version, r.kind) == (api_version, kind)), None
-        )
 
     def groups(self) -> dict[str, list[str]]:
         """Versions by group, the core group ("") among them."""

@@ -36,6 +36,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "nodes": ("spec.unschedulable",),
     "namespaces": ("status.phase",),
     "secrets": ("type",),
+    "certificatesigningrequests": ("spec.signerName",),
     "replicasets": ("status.replicas",),
     "replicationcontrollers": ("status.replicas",),
     "jobs": ("status.successful",),

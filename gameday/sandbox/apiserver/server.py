@@ -44,7 +44,8 @@ class ApiServer:
 
     `token`: the bearer token that clients must send to be `user` (None: no token is needed, and one that is
     sent is taken for the user's name). `denials`: what is forbidden from the start. `window`: events kept per
-    kind for watches that come late. `bookmark_every`: seconds between a watch's bookmarks.
+    kind for watches that come late. `bookmark_every`: seconds between a watch's bookmarks. `uid`: that of the
+    namespace kube-system, by which clusters are told apart; a random one when left out.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ApiServer:
         denials: Iterable[Denial] = (),
         window: int = 10_000,
         bookmark_every: float = 60.0,
+        uid: str = "",
     ) -> None:
         self.store = Store(window)
         self.catalogue = Catalogue()
@@ -73,6 +75,9 @@ class ApiServer:
         self.store.observers.append(self._furnish)
         for name in SPACES:
             self._create_namespace(name)
+        if uid and (system := self.store.get(NAMESPACES, "", "kube-system")):
+            told = system.object | {"metadata": {**system.object["metadata"], "uid": uid}}
+            self.store.put((NAMESPACES, "", "kube-system"), told)
 
     def _furnish(self, where: Where, event: Event) -> None:
         """Give a new namespace its service account, which upstream's pods are not admitted without."""

@@ -18,6 +18,7 @@ from gameday.sandbox.controllers.pods import Pods
 from gameday.sandbox.controllers.quota import Quotas
 from gameday.sandbox.controllers.replicaset import ReplicaSets
 from gameday.sandbox.controllers.scheduler import Scheduler
+from gameday.sandbox.controllers.statefulset import StatefulSets
 from gameday.sandbox.recorder import Recorder
 
 FOLLOWED = {
@@ -25,6 +26,7 @@ FOLLOWED = {
     "Node": "v1",
     "Deployment": "apps/v1",
     "ReplicaSet": "apps/v1",
+    "StatefulSet": "apps/v1",
     "DaemonSet": "apps/v1",
     "Job": "batch/v1",
     "PodDisruptionBudget": "policy/v1",
@@ -44,6 +46,7 @@ async def run_controllers(cache: Cache, recorder: Recorder, node_grace: float) -
         for controller in (
             Deployments(cache, recorder),
             ReplicaSets(cache, recorder, pods),
+            StatefulSets(cache, recorder, pods),
             DaemonSets(cache, recorder, pods),
             Jobs(cache, recorder, pods),
             Budgets(cache, recorder),

@@ -30,7 +30,7 @@ class Budgets(Controller):
         if pod is None or (new and old and is_ready(new) == is_ready(old) and deleting(new) == deleting(old)):
             return
         for budget in self.cache.all(self.kind, pod["metadata"]["namespace"]):
-            if _selector(budget).matches(labels_of(pod)):
+            if _selects(budget, pod):
                 self.work.add(key_of(budget))
 
     def _owner_scaled(self, new: Object | None, old: Object | None) -> None:
@@ -42,10 +42,7 @@ class Budgets(Controller):
         budget = self.cache.get(self.kind, key)
         if budget is None or deleting(budget):
             return None
-        selector = _selector(budget)
-        pods = [
-            p for p in self.cache.all("Pod", key[0]) if selector.matches(labels_of(p)) and not is_finished(p)
-        ]
+        pods = [p for p in self.cache.all("Pod", key[0]) if _selects(budget, p) and not is_finished(p)]
         evicting, wait = _evicting(budget, pods)
         expected, desired = self._expectation(budget, pods)
         healthy = sum(is_ready(p) and p["metadata"]["name"] not in evicting for p in pods)
@@ -114,8 +111,10 @@ def _evicting(budget: Object, pods: list[Object]) -> tuple[set[str], float | Non
     return evicting, wait
 
 
-def _selector(budget: Object) -> Selector:
-    return Selector.from_object(budget["spec"].get("selector"))
+def _selects(budget: Object, pod: Object) -> bool:
+    """Without a selector a budget is for no pod, with an empty one for all (policy/v1)."""
+    selector = budget["spec"].get("selector")
+    return selector is not None and Selector.from_object(selector).matches(labels_of(pod))
 
 
 def _amount(value: int | str, total: int) -> int:

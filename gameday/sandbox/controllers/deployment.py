@@ -225,7 +225,8 @@ def _replicas(replica_set: Object) -> int:
 
 
 def _available(replica_set: Object) -> int:
-    return int((replica_set.get("status") or {}).get("availableReplicas") or 0)
+    """No more than the set is to have: its status may be older than the last scaling down."""
+    return min(_replicas(replica_set), int((replica_set.get("status") or {}).get("availableReplicas") or 0))
 
 
 def _sum(sets: list[Object], key: str) -> int:

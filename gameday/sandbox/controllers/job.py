@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from gameday.platform.objects import Object, is_ready, is_true
+from gameday.platform.objects import Object, controller, is_ready, is_true
 from gameday.sandbox.cache import Cache, Key
 from gameday.sandbox.controllers.base import Controller
 from gameday.sandbox.controllers.pods import Pods, active
@@ -23,36 +23,50 @@ class Jobs(Controller):
         super().__init__(cache, recorder)
         self._pods = pods
         self._counted: dict[str, set[str]] = {}  # job's uid: the pods whose end is in its status
-        cache.listen("Pod", self.owner_changed)
+        self._gone: dict[str, list[Object]] = {}  # those that went before; upstream's finalizer keeps them
+        cache.listen("Pod", self._pod_changed)
+
+    def _pod_changed(self, new: Object | None, old: Object | None) -> None:
+        owner = controller(old) if old and new is None else None
+        if old and owner and self.cache.get(self.kind, (old["metadata"]["namespace"], owner["name"])):
+            meta = {**old["metadata"], "deletionTimestamp": now()}
+            self._gone.setdefault(owner["uid"], []).append({**old, "metadata": meta})
+        self.owner_changed(new, old)
+
+    def _changed(self, new: Object | None, old: Object | None) -> None:
+        if new is None and old:
+            self._gone.pop(old["metadata"]["uid"], None)
+            self._counted.pop(old["metadata"]["uid"], None)
+        super()._changed(new, old)
 
     async def reconcile(self, key: Key) -> float | None:
         job = self.cache.get(self.kind, key)
         if job is None or deleting(job) or is_true(job, "Complete") or is_true(job, "Failed"):
             return None
+        uid = job["metadata"]["uid"]
+        counted, gone = self._counted.setdefault(uid, set()), self._gone.setdefault(uid, [])
         pods = self.cache.owned(job, "Pod")
-        succeeded, failed = self._count(job, pods)
+        over = {p["metadata"]["uid"]: p for p in [*gone, *pods] if _is_over(job, p)}
+        new = {u: p for u, p in over.items() if u not in counted}
+        await self._step(job, pods, list(new.values()), counted)
+        counted |= new.keys()  # not before they are in its status: a write that is refused is tried again
+        gone[:] = [p for p in gone if p["metadata"]["uid"] not in counted and _is_over(job, p)]
+        return None
+
+    async def _step(self, job: Object, pods: list[Object], new: list[Object], counted: set[str]) -> None:
+        """`new`: the pods that are over, and are not in the Job's status yet."""
+        status = job.get("status") or {}
+        well = [p for p in new if _phase(p) == "Succeeded"]
+        succeeded = status.get("succeeded", 0) + len(well)
+        failed = status.get("failed", 0) + sum(not _ignored(job, p) for p in new if p not in well)
         over = _verdict(job, succeeded, failed)
         if over or job["spec"].get("suspend"):
-            await self._pods.delete(job, self.component, active(pods))
+            ended = active(pods)
+            counted |= {p["metadata"]["uid"] for p in ended}  # nobody else ended them
+            await self._pods.delete(job, self.component, ended)
         else:
             await self._fill(job, pods, succeeded)
         await self._status(job, succeeded, failed, over)
-        return None
-
-    def _count(self, job: Object, pods: list[Object]) -> tuple[int, int]:
-        """How many have succeeded and failed so far; failures that the policy ignores are not counted."""
-        status = job.get("status") or {}
-        uid = job["metadata"]["uid"]
-        counted = self._counted.setdefault(uid, set())
-        new = {"Succeeded": 0, "Failed": 0}
-        for pod in pods:
-            phase = (pod.get("status") or {}).get("phase")
-            if phase not in new or pod["metadata"]["uid"] in counted:
-                continue
-            counted.add(pod["metadata"]["uid"])
-            if phase == "Succeeded" or not _ignored(job, pod):
-                new[phase] += 1
-        return status.get("succeeded", 0) + new["Succeeded"], status.get("failed", 0) + new["Failed"]
 
     async def _fill(self, job: Object, pods: list[Object], succeeded: int) -> None:
         holding = _holding(job, pods)
@@ -99,13 +113,20 @@ def _verdict(job: Object, succeeded: int, failed: int) -> str:
     return "Failed" if failed > job["spec"].get("backoffLimit", 6) else ""
 
 
+def _waits(job: Object) -> bool:
+    """Whether a pod that is being deleted keeps its place until it has failed (onlyReplaceFailedPods)."""
+    usual = "Failed" if "podFailurePolicy" in job["spec"] else ""
+    return bool(job["spec"].get("podReplacementPolicy", usual) == "Failed")
+
+
+def _is_over(job: Object, pod: Object) -> bool:
+    """Whether a pod counts as succeeded or failed; one that is deleted has failed (isPodFailed)."""
+    return _phase(pod) in ("Succeeded", "Failed") or (deleting(pod) and not _waits(job))
+
+
 def _holding(job: Object, pods: list[Object]) -> list[Object]:
     """The pods that keep their place: with a failure policy also those that are still ending, as upstream."""
-    waits = (
-        job["spec"].get("podReplacementPolicy", "Failed" if "podFailurePolicy" in job["spec"] else "")
-        == "Failed"
-    )
-    return [p for p in pods if _phase(p) not in ("Succeeded", "Failed") and (waits or not deleting(p))]
+    return [p for p in pods if _phase(p) not in ("Succeeded", "Failed") and (_waits(job) or not deleting(p))]
 
 
 def _ignored(job: Object, pod: Object) -> bool:

@@ -32,7 +32,7 @@ from gameday.sandbox.fleet.rollouts import Rollouts
 from gameday.sandbox.fleet.slurm import Slurm
 from gameday.sandbox.fleet.systemd import Systemd
 from gameday.sandbox.fleet.workloads import Meter
-from gameday.sandbox.manifests import CHAOS, chaos_crds, read
+from gameday.sandbox.manifests import CHAOS, MADE, chaos_crds, read
 from gameday.sandbox.recorder import Recorder
 
 FOLLOWED = {
@@ -49,8 +49,11 @@ FOLLOWED = {
     "Machine": machines.API,
     "MachineSet": machines.API,
     "SriovNetworkNodeState": "sriovnetwork.openshift.io/v1",
-    **dict.fromkeys([*CHAOS, "Schedule", "Workflow"], "chaos-mesh.org/v1alpha1"),
+    **dict.fromkeys([*CHAOS, "Schedule", "Workflow", *MADE], "chaos-mesh.org/v1alpha1"),
 }
+SERVED_WITHIN = 60.0  # seconds; an API server puts a new CRD into its discovery in its own time, busy or not
+# Controllers whose place a real one can take.
+SIMULATED = ("argocd", "rollouts", "chaos-mesh")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class FleetOptions:
     heartbeat: float = 10.0  # between a node's Lease renewals
     longest_stop: float = 30.0  # a pod that takes its time to end gets no more than this
     workloads: bool = True  # install the platform's workloads, not only the nodes
+    without: frozenset[str] = frozenset()  # of SIMULATED: the cluster has the real ones
 
 
 @dataclass
@@ -117,7 +121,7 @@ class Fleet:
         await create_all(self.cache.kube, [*chaos_crds(), *read("argocd"), *read("istio")])
         port = self.kubelet_api.port
         nodes = node_objects(options.gpu_nodes, options.cpu_nodes, options.heartbeat, port)
-        await create_all(self.cache.kube, [with_fabric(with_gpus(n, self.address)) for n in nodes])
+        await create_all(self.cache.kube, [with_fabric(with_gpus(n)) for n in nodes])
         if options.workloads:
             platform = [*read("platform"), *read("machines"), *read("slurm")]
             await create_all(self.cache.kube, [o for o in platform if o["kind"] == "Namespace"])
@@ -131,14 +135,17 @@ class Fleet:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.kubelets.run())
             group.create_task(self.heartbeats.run())
-            group.create_task(self.chaos.run())
             group.create_task(self.slurm.run())
             if self.options.workloads:
                 group.create_task(MachineSets(self.cache, self.recorder).run())
                 heartbeat, port = self.options.heartbeat, self.kubelet_api.port
                 group.create_task(Machines(self.cache, self.recorder, heartbeat, port).run())
-            group.create_task(Applications(self.cache, self.recorder).run())
-            group.create_task(Rollouts(self.cache, self.recorder).run())
+            if "chaos-mesh" not in self.options.without:
+                group.create_task(self.chaos.run())
+            if "argocd" not in self.options.without:
+                group.create_task(Applications(self.cache, self.recorder).run())
+            if "rollouts" not in self.options.without:
+                group.create_task(Rollouts(self.cache, self.recorder).run())
             group.create_task(GpuOperator(self.cache, self.gpus).run())
             group.create_task(GpuHealth(self.cache, self.recorder, self.gpus).run())
             group.create_task(FabricHealth(self.cache, self.recorder, self.networks).run())
@@ -149,17 +156,18 @@ class Fleet:
 async def create_all(kube: Kube, objects: list[Object]) -> None:
     """Create objects side by side; one that is already there stays as it is."""
     limit = asyncio.Semaphore(32)
+    deadline = asyncio.get_running_loop().time() + SERVED_WITHIN
 
     async def one(obj: Object) -> None:
         async with limit:
-            for patience in range(50):
+            while True:
                 try:
                     await kube.create(obj)
                     return
                 except ApiError as error:
                     if error.reason == "AlreadyExists":
                         return
-                    if error.status != 404 or patience == 49:  # 404: its CRD is not served yet
+                    if error.status != 404 or asyncio.get_running_loop().time() > deadline:
                         raise
                 await asyncio.sleep(0.1)
 

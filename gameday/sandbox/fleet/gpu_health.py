@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 
-from gameday.faults.gpu import xids
+from gameday.platform import xids
+from gameday.platform.devices import gpus
 from gameday.platform.errors import ApiError
-from gameday.platform.objects import Object, Ref, condition, gpus, is_finished
+from gameday.platform.objects import Object, Ref, condition, is_finished
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import annotations_of, deleting, new_condition
 from gameday.sandbox.fleet.gpus import Gpus

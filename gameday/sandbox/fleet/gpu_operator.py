@@ -6,12 +6,8 @@ moment that pod goes; capacity stays. The MIG manager sends the plugin away whil
 
 from __future__ import annotations
 
-from gameday.faults.gpu.device_loss import LABEL as PLUGIN
-from gameday.faults.gpu.device_loss import is_plugin
-from gameday.faults.gpu.mig import LABEL as MIG
-from gameday.faults.gpu.mig import STATE
-from gameday.platform import gpud
-from gameday.platform.objects import Object, Ref, gpus, is_finished, is_ready
+from gameday.platform.devices import gpus
+from gameday.platform.objects import Object, Ref, is_finished, is_ready
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import labels_of
 from gameday.sandbox.fleet.gpu_health import healthy
@@ -20,6 +16,9 @@ from gameday.sandbox.fleet.nodes import GPUS, is_simulated
 from gameday.sandbox.work import Work
 
 RESOURCE = "nvidia.com/gpu"
+PLUGIN = "nvidia.com/gpu.deploy.device-plugin"  # the GPU Operator's labels, as its own code spells them
+MIG, STATE = "nvidia.com/mig.config", "nvidia.com/mig.config.state"
+SOCKETS = "/var/lib/kubelet/device-plugins"  # where a plugin registers with its kubelet
 PAUSED = "paused-for-mig-change"
 TAKES = 1.0  # seconds that the MIG manager needs; minutes in reality
 # Devices of one GPU, under the operator's "single" strategy: each is a nvidia.com/gpu.
@@ -53,7 +52,7 @@ class GpuOperator:
 
     def _pod_changed(self, new: Object | None, old: Object | None) -> None:
         pod = new or old
-        if pod and is_plugin(pod) and (node := pod["spec"].get("nodeName")):
+        if pod and _registers(pod) and (node := pod["spec"].get("nodeName")):
             self._work.add(node)
 
     def _node_changed(self, new: Object | None, old: Object | None) -> None:
@@ -70,7 +69,7 @@ class GpuOperator:
 
     async def _write_allocatable(self, name: str) -> None:
         node = self._cache.get("Node", ("", name))
-        if any(is_plugin(p) and is_ready(p) for p in self._cache.pods_on(name)):
+        if any(_registers(p) and is_ready(p) for p in self._cache.pods_on(name)):
             self._registered.add(name)
             each = DEVICES.get(self._config.get(name, ""), 1)
             count = each * (GPUS - len(self._gpus.broken(name)))
@@ -95,7 +94,7 @@ class GpuOperator:
             pause = {PLUGIN: PAUSED} if labels.get(PLUGIN) == "true" else {}
             await self._label(node, {STATE: "pending", **pause})
             return TAKES
-        if any(is_plugin(p) for p in self._cache.pods_on(name)):
+        if any(_registers(p) for p in self._cache.pods_on(name)):
             return 0.1
         held = any(gpus(p) and not is_finished(p) for p in self._cache.pods_on(name))
         if wanted not in DEVICES or held:
@@ -110,14 +109,16 @@ class GpuOperator:
         self._cache.put(await self._cache.kube.patch(Ref.of(node), body, "merge"))
 
 
-def with_gpus(node: Object, address: str) -> Object:
-    """A GPU node with what the operator, a Node Problem Detector and GPUd (at `address`) say on it."""
+def with_gpus(node: Object) -> Object:
+    """A GPU node with what the operator and a Node Problem Detector say on it."""
     if not gpus(node):
         return node
     meta, status = node["metadata"], node["status"]
     meta["labels"] |= {PLUGIN: "true", MIG: "all-disabled", STATE: "success"}
-    meta["annotations"] = {
-        **meta.get("annotations", {}),
-        gpud.ANNOTATION: f"http://{address}/gpud/{meta['name']}",
-    }
     return {**node, "status": {**status, "conditions": [*status["conditions"], healthy(node)]}}
+
+
+def _registers(pod: Object) -> bool:
+    """Whether a pod can register devices with its kubelet, whatever it is called."""
+    volumes = pod["spec"].get("volumes") or ()
+    return any((v.get("hostPath") or {}).get("path") == SOCKETS for v in volumes)

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gameday.faults.gpu import xids
+from gameday.platform import xids
 from gameday.platform.gpud import XID_COMPONENT
 from gameday.sandbox.fleet.gpus import Gpus, Line
 

@@ -5,6 +5,7 @@ In this sandbox a fatal XID is a broken GPU, wherever it is said: the pod that h
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -12,10 +13,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from gameday.faults.gpu import xids
 from gameday.node.host import ToolError
+from gameday.platform import xids
 from gameday.platform.dcgm import XID_FIELD
-from gameday.platform.objects import Object, gpus, is_finished
+from gameday.platform.devices import gpus
+from gameday.platform.objects import Object, is_finished
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import labels_of
 from gameday.sandbox.fleet.host import Files, Hosts
@@ -29,14 +31,23 @@ LEAST = 200.0  # W: the lowest power limit
 CLOCK = 1980  # MHz: the highest SM clock
 _BUSES = ("1b", "43", "52", "61", "9d", "c3", "d1", "df")  # as in an HGX H100
 _LINE = re.compile(r"NVRM: Xid \(PCI:\w{4}:(\w{2}):\w{2}[.\w]*\): (\d+)")
+# Errors after which a GPU must be reset or replaced, by NVIDIA's XID catalogue, and uncorrectable ECC errors
+# by dcgm_fields.h (volatile, aggregate, in device memory), which are XID 48 to the driver.
+_SERIOUS = frozenset({48, 62, 64, 74, 79, 95, 119, 120, 123, 136, 140, 143})
+_DOUBLE_BIT = frozenset({311, 313, 319})
 _FOUND = "Successfully injected field info.\n"
 
 
 @dataclass
 class Card:
-    """One GPU. `fields`: what was injected into DCGM, by field number."""
+    """One GPU. `fields`: what was injected into DCGM, by field number.
+
+    `incident`: the XID that DCGM's health watches hold against the GPU. They go by the samples that the
+    engine retains, so that it stays when 0 is injected afterwards, until the engine is started anew.
+    """
 
     fields: dict[int, float] = field(default_factory=dict)
+    incident: int = 0
     limit: float = MOST  # W
     clock: int = CLOCK  # MHz
 
@@ -78,6 +89,7 @@ class Gpus:
         if new is None and old is not None and labels_of(old).get("app") == "nvidia-dcgm":
             for card in self.cards(node := old["spec"].get("nodeName", "")):
                 card.fields.clear()
+                card.incident = 0
             self._tell(node)
 
     def cards(self, node: str) -> list[Card]:
@@ -99,7 +111,7 @@ class Gpus:
             return {}
         found = {line.gpu: line.xid for line in self.lines(node) if not line.repaired}
         for index, card in enumerate(self.cards(node)):
-            if number := int(card.fields.get(XID_FIELD, 0)):
+            if number := int(card.fields.get(XID_FIELD, 0)) or card.incident:
                 found[index] = number
         return found
 
@@ -138,17 +150,23 @@ class Gpus:
             index, number = int(options["--gpuid"]), int(options["-f"])
             if index >= len(cards):
                 return 255, "", f"Error: Cannot inject field info: GPU {index} is not known\n"
-            cards[index].fields[number] = float(options["-v"])
+            injected = cards[index].fields[number] = float(options["-v"])
+            cards[index].incident = _incident(number, injected) or cards[index].incident
             if not cards[index].fields[number]:
                 del cards[index].fields[number]  # what DCGM samples itself comes back with its next sample
             self._tell(node)
             return 0, _FOUND, ""
+        if argv[1:3] == ["health", "--check"]:
+            said = "Failure" if any(card.incident for card in cards) else "Healthy"
+            report = {"body": {"Overall Health": {"value": said}}, "header": ["Health Monitor Report"]}
+            return 0, json.dumps(report, indent=2) + "\n", ""
         if argv[1:2] == ["dmon"]:
             index, number = int(options["-i"]), int(options["-e"])
             value = cards[index].fields.get(number, 0.0 if number == XID_FIELD else None)
             shown = "N/A" if value is None else f"{value:g}"
             return 0, f"#Entity   FIELD{number}\nID\nGPU {index}     {shown}\n", ""
-        return 1, "", f"dcgmi: this sandbox knows `test --inject` and `dmon`, not {' '.join(argv[1:])}\n"
+        known = "`test --inject`, `health --check` and `dmon`"
+        return 1, "", f"dcgmi: this sandbox knows {known}, not {' '.join(argv[1:])}\n"
 
     # -- the node's own tools ------------------------------------------------------------------
 
@@ -195,6 +213,13 @@ class Gpus:
         name = xids.xid(number).name or "unknown"
         text = f"NVRM: Xid (PCI:0000:{_BUSES[0]}:00): {number}, pid='<unknown>', name=<unknown>, {name}"
         self.write_kmsg(node, "/dev/kmsg", text)
+
+
+def _incident(number: int, value: float) -> int:
+    """The XID that DCGM's health watches hold against a GPU for a value; 0 for a harmless one."""
+    if number == XID_FIELD and value in _SERIOUS:
+        return int(value)
+    return 48 if number in _DOUBLE_BIT and value > 0 else 0
 
 
 def _queried(name: str, index: int, card: Card) -> str:

@@ -79,6 +79,8 @@ class KubeletApi:
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         pod = self._pod(request)
+        if "*/*" not in request.headers.get("Accept", "*/*"):  # as kubelet 1.36 does
+            raise web.HTTPNotAcceptable(text="406: Not Acceptable\n")
         socket = web.WebSocketResponse(protocols=(PROTOCOL,))
         await socket.prepare(request)
         argv = request.query.getall("command", [])

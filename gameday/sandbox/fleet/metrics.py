@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from gameday.platform.objects import Object, condition, gpus, is_finished
+from gameday.platform.devices import gpus
+from gameday.platform.objects import Object, condition, is_finished
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import labels_of
 from gameday.sandbox.fleet.exposition import Family, line_of

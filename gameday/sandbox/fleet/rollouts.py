@@ -14,7 +14,7 @@ from typing import Any
 
 from gameday.experiment.quantity import parse_duration
 from gameday.platform.objects import Object, Ref
-from gameday.sandbox.cache import Cache, Key
+from gameday.sandbox.cache import Cache, Key, key_of
 from gameday.sandbox.controllers.base import Controller
 from gameday.sandbox.facts import (
     annotations_of,
@@ -41,11 +41,21 @@ class Rollouts(Controller):
     def __init__(self, cache: Cache, recorder: Recorder) -> None:
         super().__init__(cache, recorder)
         cache.listen("ReplicaSet", self.owner_changed)
+        cache.listen("Deployment", self._referred_changed)
+
+    def _referred_changed(self, new: Object | None, old: Object | None) -> None:
+        meta = (new or old or {})["metadata"]
+        for rollout in self.cache.all(self.kind, meta["namespace"]):
+            if (rollout["spec"].get("workloadRef") or {}).get("name") == meta["name"]:
+                self.work.add(key_of(rollout))
 
     async def reconcile(self, key: Key) -> float | None:
         rollout = self.cache.get(self.kind, key)
         if rollout is None or deleting(rollout):
             return None
+        rollout = self._resolved(rollout)
+        if not rollout["spec"].get("template"):
+            return None  # upstream says InvalidSpec
         sets = sorted(self.cache.owned(rollout, "ReplicaSet"), key=revision_of, reverse=True)
         template = rollout["spec"]["template"]
         new = next((s for s in sets if covers(s["spec"]["template"], template)), None)
@@ -57,6 +67,11 @@ class Rollouts(Controller):
         elif revision_of(new) < revision_of(sets[0]):  # an older template came back
             body = {"metadata": {"annotations": {REVISION: str(revision_of(sets[0]) + 1)}}}
             self.cache.put(await self.kube.patch(Ref.of(new), body, "merge"))
+        if revision_of(rollout) != revision_of(new):
+            body = {"metadata": {"annotations": {REVISION: str(revision_of(new))}}}
+            noted = await self.kube.patch(Ref.of(rollout), body, "merge")
+            self.cache.put(noted)
+            rollout = self._resolved(noted)
         status = advance(rollout, _hash(new), _available(new))
         canary = wanted(rollout, status)
         for each in sets:
@@ -67,6 +82,15 @@ class Rollouts(Controller):
                 self.cache.put(await self.kube.patch(Ref.of(each), {"spec": {"replicas": count}}, "merge"))
         await self._write(rollout, status, new, sets)
         return _look(rollout, status)
+
+    def _resolved(self, rollout: Object) -> Object:
+        """The Rollout with template and selector of the Deployment that it refers to, where it does."""
+        spec, meta = rollout["spec"], rollout["metadata"]
+        if not (reference := spec.get("workloadRef")):
+            return rollout
+        found = self.cache.get("Deployment", (meta["namespace"], reference["name"])) or {"spec": {}}
+        taken = {k: found["spec"][k] for k in ("template", "selector") if k in found["spec"]}
+        return rollout | {"spec": taken | spec}
 
     async def _create(self, rollout: Object, sets: list[Object]) -> Object:
         template = rollout["spec"]["template"]
@@ -209,8 +233,9 @@ def _with_image(rollout: Object, image: str) -> Object:
     return found
 
 
-def revision_of(replica_set: Object) -> int:
-    return int(annotations_of(replica_set).get(REVISION, 0))
+def revision_of(obj: Object) -> int:
+    """A ReplicaSet's revision, and a Rollout's, which is its newest one's (upstream's rollout/sync.go)."""
+    return int(annotations_of(obj).get(REVISION, 0))
 
 
 def _steps(rollout: Object) -> list[Object]:

@@ -32,6 +32,7 @@ ACTIONS: dict[str, list[str]] = {
     "IOChaos": ["latency", "fault", "attrOverride", "mistake"],
     "DNSChaos": ["error", "random"],
 }
+MADE = ("WorkflowNode", "PodNetworkChaos")  # by Chaos Mesh itself, beside its experiments
 MODES = ["one", "all", "fixed", "fixed-percent", "random-max-percent"]
 ANYTHING: Object = {"x-kubernetes-preserve-unknown-fields": True}
 _INTEGERS = {"gracePeriod", "port", "percent", "code", "errno"}
@@ -62,7 +63,8 @@ def chaos_crds() -> list[Object]:
     workflow = _object(
         {"entry": _text(), "templates": {"type": "array", "items": template}}, ["entry", "templates"]
     )
-    return [*crds, _crd("Schedule", schedule, status=False), _crd("Workflow", workflow, status=True)]
+    made = [_crd(kind, {"type": "object", **ANYTHING}, status=True) for kind in MADE]
+    return [*crds, _crd("Schedule", schedule, status=False), _crd("Workflow", workflow, status=True), *made]
 
 
 def field_of(kind: str) -> str:

@@ -64,6 +64,8 @@ class Applications:
         application = self._cache.get("Application", key)
         if application is None or deleting(application):
             return None
+        if application["spec"].get("syncPolicy") == {}:  # upstream's normalization drops an empty one
+            await self._patch(application, {"spec": {"syncPolicy": None}}, "merge")
         if application.get("operation") and application.get("status"):
             return await self._operate(application)
         return await self._refresh(application)

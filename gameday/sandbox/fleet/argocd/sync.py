@@ -10,6 +10,7 @@ from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import now
 from gameday.sandbox.fleet.argocd.comparison import Resource
 
+MANAGER = "argocd-controller"  # ArgoCDSSAManager in argo-cd's common/common.go
 HISTORY = 10  # revisions that are kept where spec.revisionHistoryLimit says nothing else
 
 
@@ -71,6 +72,6 @@ async def _one(cache: Cache, each: Resource, sync: Object, name: str) -> Object:
         return {"status": "Pruned", "message": "pruned", "hookPhase": "Succeeded"}
     if each.synced or sync.get("dryRun"):
         return {"status": "Synced", "message": f"{name} unchanged", "hookPhase": "Running"}
-    cache.put(await cache.kube.patch(Ref.of(each.wanted), each.wanted, "apply"))
+    cache.put(await cache.kube.patch(Ref.of(each.wanted), each.wanted, "apply", manager=MANAGER))
     word = "configured" if each.live else "created"
     return {"status": "Synced", "message": f"{name} {word}", "hookPhase": "Running"}

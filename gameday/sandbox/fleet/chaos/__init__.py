@@ -11,11 +11,11 @@ import asyncio
 from gameday.platform.objects import Object
 from gameday.sandbox.cache import Cache, key_of
 from gameday.sandbox.facts import labels_of
-from gameday.sandbox.fleet.chaos.experiments import STUCK, Experiments, Restart
+from gameday.sandbox.fleet.chaos.experiments import RETRY, STUCK, Experiments, Restart
 from gameday.sandbox.fleet.chaos.schedules import Schedules
 from gameday.sandbox.fleet.chaos.targets import DAEMON
 from gameday.sandbox.fleet.chaos.workflows import Workflows
-from gameday.sandbox.manifests import CHAOS
+from gameday.sandbox.manifests import CHAOS, MADE
 from gameday.sandbox.recorder import Recorder
 from gameday.sandbox.work import Work
 
@@ -31,7 +31,7 @@ class ChaosMesh:
         self._schedules = Schedules(cache, recorder)
         self._workflows = Workflows(cache, recorder)
         self._work: Work[tuple[str, str, str]] = Work("chaos-controller-manager", self._reconcile)
-        for kind in [*CHAOS, "Schedule", "Workflow"]:
+        for kind in [*CHAOS, "Schedule", "Workflow", *MADE]:
             cache.listen(kind, self._changed)
         cache.listen("Pod", self._pod_changed)
 
@@ -48,16 +48,23 @@ class ChaosMesh:
             return None
         if obj is None:
             return None
+        if kind == "PodNetworkChaos":
+            return None if await self._experiments.books.carry_out(obj) else RETRY
         return await (self._schedules if kind == "Schedule" else self._experiments).reconcile(obj)
 
     def _changed(self, new: Object | None, old: Object | None) -> None:
         obj = new or old
         if obj is None:
             return
-        self._work.add((obj["kind"], *key_of(obj)))
+        if obj["kind"] != "WorkflowNode":
+            self._work.add((obj["kind"], *key_of(obj)))
+        if obj["kind"] == "PodNetworkChaos":  # what waits for it is named by its entries, before or now
+            for each in (new, old):
+                for entry in (each or {"spec": {}})["spec"].get("tcs") or ():
+                    self._work.add(("NetworkChaos", *entry["source"].split("/")))
         for owner in obj["metadata"].get("ownerReferences") or ():
-            if owner["kind"] == "Schedule":
-                self._work.add(("Schedule", key_of(obj)[0], owner["name"]))
+            if owner["kind"] in ("Schedule", "Workflow"):
+                self._work.add((owner["kind"], key_of(obj)[0], owner["name"]))
 
     def _pod_changed(self, new: Object | None, old: Object | None) -> None:
         """A daemon that came or a target that went may be what an experiment waits for."""

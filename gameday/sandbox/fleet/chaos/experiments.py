@@ -11,6 +11,7 @@ from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref
 from gameday.sandbox.cache import Cache, Key, key_of
 from gameday.sandbox.facts import annotations_of, deleting, now, seconds_of
+from gameday.sandbox.fleet.chaos.books import Books
 from gameday.sandbox.fleet.chaos.targets import SelectionError, daemon_missing, select
 from gameday.sandbox.recorder import Recorder
 
@@ -20,7 +21,7 @@ CLEAN = "chaos-mesh.chaos-mesh.org/cleanFinalizer"
 STUCK = "sandbox.gameday.dev/stuck"  # on an experiment: its recovery fails for as long as this is "true"
 PAUSE_IMAGE = "gcr.io/google-containers/pause:latest"
 RETRY = 2.0  # seconds
-MOST_EVENTS = 5  # kept for each record; upstream's default
+MOST_EVENTS = 100  # kept for each record; upstream's default
 NOT_INJECTED, INJECTED = "Not Injected", "Injected"
 _THROUGH_OBJECT = (
     "NetworkChaos",
@@ -44,6 +45,7 @@ class Experiments:
         self._cache = cache
         self._restart = restart
         self._recorder = recorder
+        self.books = Books(cache)
 
     async def reconcile(self, chaos: Object) -> float | None:
         """One pass. What was selected is written down before anything is done to it."""
@@ -184,6 +186,13 @@ class Experiments:
                 raise Failed(_not_found(record))
         elif chaos["kind"] == "PodChaos" and action == "pod-failure":
             await self._swap_images(chaos, pod)
+        elif chaos["kind"] == "NetworkChaos":
+            if pod["spec"].get("hostNetwork"):
+                where = "/".join(key_of(pod))
+                raise Failed(f"It's dangerous to inject network chaos on a pod({where}) with `hostNetwork`")
+            if record["phase"] == NOT_INJECTED:  # else it is entered, and waited for
+                await self.books.enter(chaos, pod)
+            self._fail_with(self.books.failure(pod))
         elif missing := daemon_missing(self._cache, pod):
             raise Failed(missing)
         elif action == "container-kill" and pod["spec"].get("restartPolicy") == "Never":
@@ -199,8 +208,15 @@ class Experiments:
             return
         if chaos["kind"] == "PodChaos":
             await self._restore_images(chaos, pod)
-        elif missing := daemon_missing(self._cache, pod):
-            raise Failed(missing)
+        elif chaos["kind"] == "NetworkChaos":
+            await self.books.take_out(chaos, pod)
+            self._fail_with(self.books.failure(pod))
+        else:
+            self._fail_with(daemon_missing(self._cache, pod))
+
+    def _fail_with(self, why: str) -> None:
+        if why:
+            raise Failed(why)
 
     def _pod(self, record: Object) -> Object | None:
         namespace, name = record["id"].split("/")[:2]
@@ -253,6 +269,8 @@ def finished(chaos: Object) -> bool:
     """Whether a child of a Schedule has run its course."""
     status = chaos.get("status") or {}
     kinds = {c["type"]: c["status"] for c in status.get("conditions") or ()}
+    if chaos["kind"] == "Workflow":
+        return kinds.get("Accomplished") == "True"
     stopped = (status.get("experiment") or {}).get("desiredPhase") == "Stop"
     return (one_shot(chaos) and kinds.get("AllInjected") == "True") or (
         stopped and kinds.get("AllRecovered") == "True"
@@ -294,4 +312,6 @@ def _not_found(record: Object) -> str:
 
 
 def _image_key(chaos: Object, container: Object) -> str:
-    return f"{chaos['metadata']['name'][:30]}-{container['name'][:20]}-image.chaos-mesh.org"[:63]
+    """The annotation that keeps a container's own image; too long a name leaves the container's alone."""
+    key = f"chaos-mesh-{chaos['metadata']['name']}-pod-failure-{container['name']}-normal-image"
+    return key if len(key) <= 63 else f"{container['name']}-normal"

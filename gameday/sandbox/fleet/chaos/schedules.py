@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 
 from gameday.experiment.quantity import parse_duration
+from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import annotations_of, deleting, now, owner_reference, seconds_of, suffix
@@ -27,10 +29,11 @@ class Schedules:
         self._recorder = recorder
 
     async def reconcile(self, schedule: Object) -> float | None:
-        if deleting(schedule):
-            return None
+        # Upstream's controller does not ask whether it is being deleted, and fires on until it is gone.
         await self._note_active(schedule)
-        if annotations_of(schedule).get(PAUSE) == "true":
+        paused = annotations_of(schedule).get(PAUSE) == "true"
+        await self._pause_children(schedule, "true" if paused else "false")
+        if paused:
             return None
         last = (schedule.get("status") or {}).get("time") or schedule["metadata"]["creationTimestamp"]
         try:
@@ -50,6 +53,14 @@ class Schedules:
         await self._spawn(schedule)
         await self._forget(schedule)
         return 0.0
+
+    async def _pause_children(self, schedule: Object, wanted: str) -> None:
+        """As the Schedule, so what it made; a Workflow can't be paused."""
+        for child in self._children(schedule) if schedule["spec"]["type"] != "Workflow" else ():
+            if annotations_of(child).get(PAUSE, "false") != wanted:
+                body = {"metadata": {"annotations": {PAUSE: wanted}}}
+                with contextlib.suppress(ApiError):
+                    self._cache.put(await self._cache.kube.patch(Ref.of(child), body, "merge"))
 
     def _children(self, schedule: Object) -> list[Object]:
         return self._cache.owned(schedule, schedule["spec"]["type"])
@@ -92,7 +103,8 @@ class Schedules:
             await self._cache.delete(child)
 
     async def _write(self, schedule: Object, status: Object) -> None:
-        self._cache.put(await self._cache.kube.patch(Ref.of(schedule), {"status": status}, "merge"))
+        with contextlib.suppress(ApiError):  # it may be gone
+            self._cache.put(await self._cache.kube.patch(Ref.of(schedule), {"status": status}, "merge"))
 
 
 def next_after(line: str, since: float) -> float:

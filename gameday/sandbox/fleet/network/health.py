@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from gameday.platform.objects import Object, condition, gpus
+from gameday.platform.devices import gpus
+from gameday.platform.objects import Object, condition
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import new_condition
 from gameday.sandbox.fleet.network.hardware import Network, Networks

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from gameday.platform import sriov
-from gameday.platform.objects import Object, Ref, gpus
+from gameday.platform.devices import gpus
+from gameday.platform.objects import Object, Ref
 from gameday.sandbox.cache import Cache, Key, key_of
 from gameday.sandbox.facts import annotations_of
 from gameday.sandbox.fleet.network.hardware import GIGABIT, Link, Network, Networks

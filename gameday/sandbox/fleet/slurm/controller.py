@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from gameday.platform.devices import gpus
 from gameday.platform.errors import PlatformError
-from gameday.platform.objects import Object, gpus, is_ready
+from gameday.platform.objects import Object, is_ready
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import deleting
 from gameday.sandbox.fleet.model import WORKERS

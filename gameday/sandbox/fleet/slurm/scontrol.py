@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 from gameday.platform.objects import Object
+from gameday.sandbox.facts import annotations_of
 from gameday.sandbox.fleet.slurm.controller import Controller, Refusal
 from gameday.sandbox.fleet.slurm.rest import AWAY
 
 NAMESPACE = "slurm"
+RETURNS = "sandbox.gameday.dev/return-to-service"  # on the controller's pod: what its slurm.conf says
 
 
 class Scontrol:
@@ -23,6 +25,8 @@ class Scontrol:
         if not self._controller.on:
             return 1, "", f"slurm_load error: {AWAY.text}\n"
         try:
+            if argv[1:] == ["show", "config"]:
+                return 0, f"ReturnToService         = {annotations_of(pod).get(RETURNS, '1')}\n", ""
             return 0, await self._answer([a for a in argv[1:] if a != "--json"]), ""
         except Refusal as no:
             return 1, "", f"slurm_update error: {no.text}\n"

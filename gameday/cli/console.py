@@ -1,0 +1,27 @@
+"""Rich's console, in which only styles of ours have an effect (by itself, as Rich is slow to import)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from gameday.inert import visible
+from gameday.masking import mask_text
+
+
+class InertConsole(Console):
+    """Shows control characters of whatever is rendered, instead of sending them to the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(mask_text(text)), **options)

@@ -1,0 +1,86 @@
+"""`gameday rbac`: the Roles that an experiment needs, as YAML for kubectl."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gameday.cli.options import (
+    REFUSED,
+    Context,
+    File,
+    Kubeconfig,
+    ReachPrometheus,
+    Set,
+    Slurm,
+    Values,
+    asks_prometheus,
+    fail,
+    plainly,
+    read,
+)
+
+if TYPE_CHECKING:
+    from gameday.experiment.loader import Loaded
+    from gameday.platform.objects import Object
+    from gameday.run.session import Options
+
+
+@asks_prometheus
+def rbac(
+    file: File,
+    sets: Set = None,
+    values: Values = None,
+    account: Annotated[
+        str, typer.Option(help="Whom the Roles are for: NAMESPACE/NAME of a ServiceAccount.")
+    ] = "gameday/gameday",
+    seed: Annotated[int | None, typer.Option(help="Choose the targets as the run with this seed.")] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    prometheus: ReachPrometheus = None,
+    slurmrestd: Slurm = None,
+) -> None:
+    """Print the Roles and bindings that an experiment needs, for `kubectl apply -f -`, and no more.
+
+    The names of objects are in them, so that a run with another seed may need others: plan both with --seed.
+    """
+    import yaml
+
+    from gameday.experiment.names import dns_label, dns_subdomain
+    from gameday.run.session import Options
+    from gameday.safety.rbac import UNNAMED
+
+    namespace, _, name = account.partition("/")
+    try:
+        dns_label(namespace)
+        dns_subdomain(name)
+    except ValueError as error:
+        fail(f"--account {account}: expected NAMESPACE/NAME; {error}", 2)
+    with plainly():
+        loaded = read(file, sets, values)
+        options = Options(kubeconfig, context, prometheus, seed, Path("reports"), None, slurmrestd)
+        made = asyncio.run(_rbac(loaded, options, (namespace, name)))
+    print(f"{UNNAMED}{yaml.safe_dump_all(made, sort_keys=False)}", end="")
+
+
+async def _rbac(loaded: Loaded, options: Options, account: tuple[str, str]) -> list[Object]:
+    from gameday.run.session import connected, other_reads, planned
+    from gameday.safety.rbac import manifests, needed
+
+    async with connected(loaded, options) as world:
+        with world.kube.listening() as heard:
+            plan, findings = await planned(loaded, world)
+            heard |= await other_reads(loaded.experiment, plan, world)
+        # Missing permissions are what this command is about; anything else makes the list untrue.
+        refused = [
+            f for f in findings if f.level == "refused" and f.check not in ("permissions", "other runs")
+        ]
+        for finding in refused:
+            print(f"gameday: {finding.check}: {finding.message}", file=sys.stderr)
+        if refused:
+            raise typer.Exit(REFUSED)
+        return manifests(needed(plan, heard), f"gameday-{loaded.experiment.metadata.name}", account)

@@ -1,0 +1,212 @@
+"""One field of an object: how it is read, whether a value in it is ours, and the patch that sets it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gameday.masking import digest, names_secret
+from gameday.platform.objects import Object
+
+Cell = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One field of an object: `before` and `after`, where None means that it is not there.
+
+    `path` names the field. A list that Kubernetes treats as a map (taints, say) is edited by item:
+    `item` holds the fields that tell its items apart, and before and after are whole items; with `inside`,
+    they are the field of that path inside the item (a container's limit), which must be there.
+
+    `also`: what earlier changes of the same run wrote into the field, whose undo went over to this one.
+    `grown`: how many of the objects around the field were absent before, and go again if they are empty.
+    `secret`: it is a Secret's, so that nobody is shown a value.
+    """
+
+    path: tuple[str, ...]
+    after: Any
+    before: Any = None
+    item: tuple[tuple[str, Any], ...] = ()
+    inside: tuple[str, ...] = ()
+    also: tuple[Any, ...] = ()
+    grown: int = 0
+    secret: bool = False
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data, without what is at its default."""
+        data = {"path": list(self.path), "before": self.before, "after": self.after, "item": dict(self.item)}
+        more = {"inside": list(self.inside), "also": list(self.also), "grown": self.grown}
+        return data | {k: v for k, v in more.items() if v}
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Edit:
+        return cls(
+            tuple(data["path"]),
+            data["after"],
+            data["before"],
+            tuple(sorted((data.get("item") or {}).items())),
+            tuple(data.get("inside") or ()),
+            tuple(data.get("also") or ()),
+            int(data.get("grown") or 0),
+        )
+
+    @property
+    def name(self) -> str:
+        """The field in words, as spec.containers[name=server].resources.limits.cpu."""
+        keys = "[" + ",".join(f"{k}={v}" for k, v in self.item) + "]" if self.item else ""
+        return ".".join([".".join(self.path) + keys, *self.inside])
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.shown(self.before)} → {self.shown(self.after)}"
+
+    def shown(self, value: Any) -> str:
+        """A value of the field for people; of one that is a secret, or is named as one, the digest."""
+        named = (*self.path, *(str(v) for _, v in self.item), *self.inside)
+        hidden = self.secret or any(map(names_secret, named))
+        return text(value) if value is None or not hidden else digest(value)
+
+    @property
+    def cell(self) -> Cell:
+        """The field's place among all of the object; a field around it has a part of this."""
+        return (*self.path, *([self.item] if self.item else ()), *self.inside)
+
+    def overlaps(self, other: Edit) -> bool:
+        """Whether one of two fields lies inside the other, without being the same."""
+        short, long = sorted((self.cell, other.cell), key=len)
+        return len(short) < len(long) and long[: len(short)] == short
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def seen_in(self, obj: Object) -> Edit:
+        """The edit with `before` as it is now."""
+        around, inner = (self.item_of(obj), self.inside) if self.inside else (obj, self.path)
+        missing = sum(at(around, inner[:n]) is None for n in range(1, len(inner)))
+        return replace(self, before=self.read(obj), grown=missing)
+
+    def read(self, obj: Object) -> Any:
+        """The field as it is now."""
+        return at(self.item_of(obj), self.inside) if self.item else at(obj, self.path)
+
+    def item_of(self, obj: Object) -> Any:
+        """The item of the list that is meant; None when it is not there."""
+        return next((i for i in at(obj, self.path) or () if self.matches(i)), None)
+
+    def stands(self, obj: Object) -> bool:
+        """Whether the field is as it was planned for: as before, or as an earlier edit of ours left it."""
+        if self.inside and self.item_of(obj) is None:
+            return False
+        return self._is_one_of(obj, (self.before, *self.also))
+
+    def written(self, obj: Object) -> bool:
+        """Whether the field holds a value that we wrote."""
+        if self.inside and self.item_of(obj) is None:
+            return False
+        return self._is_one_of(obj, (self.after, *self.also)) and not same(self.read(obj), self.before)
+
+    def _is_one_of(self, obj: Object, values: Iterable[Any]) -> bool:
+        now = self.read(obj)
+        return any(same(now, v) for v in values)
+
+    def matches(self, item: Object) -> bool:
+        """Whether it is this item of the list that is meant."""
+        return all(item.get(k) == v for k, v in self.item)
+
+    def strayed(self, obj: Object, edits: Iterable[Edit]) -> bool:
+        """Whether the item is gone, but another one, of none of these edits, holds our value.
+
+        Where an item is told from others by what it says, a change of that makes another one of it.
+        """
+        if not self.inside or self.item_of(obj) is not None:
+            return False
+        known = [e for e in edits if e.item]
+        others = [i for i in at(obj, self.path) or () if not any(e.matches(i) for e in known)]
+        return self.after is not None and any(same(at(i, self.inside), self.after) for i in others)
+
+    def lies_on(self, earlier: Edit) -> bool:
+        """Whether this edit was made on what an earlier one of the same field had left."""
+        return any(same(self.before, v) for v in (earlier.after, *earlier.also, earlier.before))
+
+    def over(self, earlier: Edit) -> Edit:
+        """This edit with the undo of an earlier one of the same field, which is still in force below it."""
+        also = tuple(v for v in (*earlier.also, earlier.after, *self.also) if not same(v, earlier.before))
+        return replace(self, before=earlier.before, also=also, grown=max(earlier.grown, self.grown))
+
+
+def patch_body(obj: Object, values: Iterable[tuple[Edit, Any]]) -> list[Object]:
+    """The JSON patch that sets fields to values, with the objects around them; None removes a field."""
+    draft = copy.deepcopy(obj)
+    return [step for edit, value in values for step in _steps(draft, edit, value)]
+
+
+def _steps(draft: Object, edit: Edit, value: Any) -> list[Object]:
+    """One field's part of a patch, made in the draft too."""
+    path: list[Any] = list(edit.path)
+    if edit.item:
+        items = list(at(draft, edit.path) or ())
+        place = next((n for n, i in enumerate(items) if edit.matches(i)), len(items))
+        if edit.inside:
+            path += [place, *edit.inside]
+        else:
+            items[place : place + 1] = [] if value is None else [value]
+            value = items or None
+    return _set(draft, path, value) if value is not None else _remove(draft, path, edit.grown)
+
+
+def _set(draft: Any, path: list[Any], value: Any) -> list[Object]:
+    parent = draft
+    for depth, part in enumerate(path[:-1]):
+        inner = parent[part] if isinstance(parent, list) else parent.get(part)
+        if inner is None:
+            for outer in reversed(path[depth + 1 :]):
+                value = {outer: value}
+            path = path[: depth + 1]
+            break
+        parent = inner
+    parent[path[-1]] = value
+    return [{"op": "add", "path": _pointer(path), "value": copy.deepcopy(value)}]
+
+
+def _remove(draft: Any, path: list[Any], grown: int) -> list[Object]:
+    """Remove a field, and of the objects that came with it those that it leaves empty."""
+    trail = [draft]
+    for part in path[:-1]:
+        inner = trail[-1]
+        inner = inner[part] if isinstance(inner, list) else inner.get(part)
+        if inner is None:
+            return []
+        trail.append(inner)
+    if path[-1] not in trail[-1]:
+        return []
+    del trail.pop()[path[-1]]
+    while grown and len(path) > 1 and not trail[-1][path[-2]]:
+        path, grown = path[:-1], grown - 1
+        del trail.pop()[path[-1]]
+    return [{"op": "remove", "path": _pointer(path)}]
+
+
+def _pointer(path: Iterable[Any]) -> str:
+    return "/" + "/".join(str(p).replace("~", "~0").replace("/", "~1") for p in path)
+
+
+def at(value: Any, path: Iterable[str]) -> Any:
+    """The value at a path of keys; None where it ends."""
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def text(value: Any) -> str:
+    """A value for people."""
+    return "unset" if value is None else str(value)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equality, but false and empty values count as absent: the API server leaves such fields out."""
+    return bool(a == b) or (_absent(a) and _absent(b))
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value is False or value in ("", [], {})

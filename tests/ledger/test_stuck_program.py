@@ -1,0 +1,60 @@
+"""A program whose pod does not go: whether it ever ran is known of a pod that no kubelet took up alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gameday.ledger.node_pod import Settings
+from gameday.ledger.node_program import NodeProgram
+from gameday.ledger.operations import RUN_LABEL
+from gameday.node.task import Task
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Object, Ref
+from tests.support.polling import eventually
+from tests.support.snapshot import Snapshot
+
+RUN, NODE = "stuck-program", "gpu-6"
+POD = Ref("v1", "Pod", RUN, "default")
+WAITING = {"name": "program", "state": {"waiting": {"reason": "ContainerCreating"}}}
+
+
+@pytest.fixture
+async def pod(kube: Kube) -> AsyncIterator[Ref]:
+    """Ours, and something keeps it, as a node does that nobody reaches."""
+    meta = {"name": POD.name, "namespace": POD.namespace, "labels": {RUN_LABEL: RUN}}
+    spec = {"containers": [{"name": "program", "image": "python"}], "nodeSelector": {"nobody": "has-it"}}
+    held = {**meta, "finalizers": ["tests.gameday.dev/held"]}
+    made = Ref.of(await kube.create({"apiVersion": "v1", "kind": "Pod", "metadata": held, "spec": spec}))
+    yield made
+    if await kube.find(made) is not None:
+        await kube.patch(made, {"metadata": {"finalizers": None}}, "merge")
+        await kube.delete(made, grace=0)
+    await eventually(lambda: kube.find(made), lambda found: found is None)
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "words"),
+    [
+        ({"startTime": "2026-11-29T12:00:00Z", "containerStatuses": [WAITING]}, "failed", "can't be read"),
+        ({"startTime": "2026-11-29T12:00:00Z"}, "failed", "can't be read"),
+        ({"message": "no kubelet has seen it"}, "undone", "never started"),
+    ],
+    ids=["about to start", "taken up", "not taken up"],
+)
+async def test_a_container_that_is_said_to_wait_may_have_run(
+    status: Object,
+    state: str,
+    words: str,
+    pod: Ref,
+    kube: Kube,
+    monkeypatch: pytest.MonkeyPatch,
+    world_unchanged: Snapshot,
+) -> None:
+    """A program that stops its kubelet does so before the kubelet has told of its start."""
+    monkeypatch.setattr("gameday.ledger.node_program.END_WITHIN", 1.0)
+    await kube.patch(pod, {"status": {"phase": "Pending", **status}}, "merge", subresource="status")
+    task = Task(RUN, "kubelet-stop", lease=("gameday", RUN), pod=("default", RUN))
+    undone = await NodeProgram(POD, RUN, NODE, task, Settings("python")).undo(kube)
+    assert (undone.state, words in undone.message) == (state, True), undone

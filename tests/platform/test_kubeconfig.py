@@ -1,0 +1,115 @@
+"""Other people's kubeconfigs, taken as client-go takes them, or refused in words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import encode_basic_auth
+
+from gameday.masking import mask_text
+from gameday.platform.errors import ApiError, ConfigError
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Ref
+from tests.support.raw import Asked, answer, raw_server
+
+pytestmark = pytest.mark.fast
+POD = Ref("v1", "Pod", "web-0", "inference")
+PLUGIN = "client.authentication.k8s.io/v1"
+
+
+def written(folder: Path, url: str = "http://127.0.0.1:1", user: Any = None, **more: Any) -> Path:
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "clusters": [{"name": "here", "cluster": {"server": url}}],
+        "users": [{"name": "here", "user": user or {}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "here"}}],
+    } | more
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps({k: v for k, v in document.items() if v is not None}))
+    return path
+
+
+async def sent(folder: Path, user: dict[str, Any]) -> str:
+    """The Authorization header of a request."""
+
+    def there(_: Asked) -> bytes:
+        meta = {"name": "web-0", "namespace": "inference", "uid": "1"}
+        return answer(200, {"apiVersion": "v1", "kind": "Pod", "metadata": meta})
+
+    async with raw_server(there) as server, await Kube.connect(written(folder, server.url, user)) as kube:
+        await kube.get(POD)
+    return server.asked[0].headers["authorization"]
+
+
+@pytest.mark.parametrize("beside", [{}, {"token": "stale"}])
+async def test_a_file_with_a_token_goes_first_and_may_end_in_a_newline(
+    beside: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("fresh\n")
+    assert await sent(tmp_path, {"tokenFile": "token", **beside}) == "Bearer fresh"
+
+
+async def test_without_its_file_the_token_beside_it_counts(tmp_path: Path) -> None:
+    assert await sent(tmp_path, {"tokenFile": "gone", "token": "beside"}) == "Bearer beside"
+
+
+async def test_a_plugins_path_is_from_the_folder_of_its_kubeconfig(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"apiVersion": PLUGIN, "kind": "ExecCredential", "status": {"token": "given"}}
+    program = tmp_path / "bin" / "get-token"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nprint({json.dumps(given)!r})\n")
+    program.chmod(0o755)
+    monkeypatch.chdir("/")
+    assert await sent(tmp_path, {"exec": {"apiVersion": PLUGIN, "command": "./bin/get-token"}}) == (
+        "Bearer given"
+    )
+
+
+@pytest.mark.parametrize(
+    ("user", "more", "words"),
+    [
+        ({}, {"current-context": None}, ["current-context", "contexts for --context: here"]),
+        ({}, {"current-context": ""}, ["contexts for --context: here"]),
+        ({}, {"current-context": "mars"}, ["mars", "contexts for --context: here"]),
+        ({"tokenFile": "gone"}, {}, ["tokenFile", "gone"]),
+        ({"auth-provider": {"name": "gcp", "config": {"cmd-path": "/x"}}}, {}, ["cmd-args"]),
+        ({"auth-provider": {"name": "oidc", "config": {"id-token": "a.b"}}}, {}, ["JWT"]),
+        ({"exec": {"apiVersion": PLUGIN, "command": "./gone"}}, {}, ["no program", "gone"]),
+    ],
+)
+async def test_a_wrong_one_is_refused_in_words(
+    user: dict[str, Any], more: dict[str, Any], words: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        await Kube.connect(written(tmp_path, user=user, **more))
+    told = mask_text(str(refused.value))
+    assert [word for word in words if word not in told] == []
+    assert "***" not in told
+
+
+async def test_a_password_that_no_server_takes_any_more_is_refused_in_words(tmp_path: Path) -> None:
+    """As kubectl, which sends it still; the --basic-auth-file of kube-apiserver went with Kubernetes 1.19."""
+    user = {"username": "admin", "password": "hunter2/hunter2"}
+    said = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "Unauthorized", "code": 401}
+    async with (
+        raw_server(lambda _: answer(401, said)) as server,
+        await Kube.connect(written(tmp_path, server.url, user)) as kube,
+    ):
+        with pytest.raises(ApiError, match=r"no username and password since 1\.19: .* token") as refused:
+            await kube.get(POD)
+    assert server.asked[0].headers["authorization"] == encode_basic_auth("admin", "hunter2/hunter2")
+    assert "hunter2" not in str(refused.value)
+
+
+async def test_an_empty_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").write_text("")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        await Kube.connect(tmp_path / "kubeconfig")

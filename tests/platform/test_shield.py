@@ -1,0 +1,74 @@
+"""Work that a cancellation must not cut short, and what becomes of its end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+
+from gameday.platform.errors import Failure
+from gameday.platform.shield import to_its_own_end, to_the_end
+
+pytestmark = pytest.mark.fast
+
+
+async def cancelled_over(work_ends_with: Exception | None) -> asyncio.Task[str]:
+    """A task that was cancelled twice while it waited for work that ends so."""
+    go_on = asyncio.Event()
+
+    async def work() -> str:
+        await go_on.wait()
+        if work_ends_with is not None:
+            raise work_ends_with
+        return "done"
+
+    task = asyncio.create_task(to_the_end(work()))
+    for _ in range(2):
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    await asyncio.wait({task})
+    return task
+
+
+async def test_a_cancellation_takes_effect_when_the_work_is_done() -> None:
+    assert (await cancelled_over(None)).cancelled()
+
+
+async def test_a_failure_of_the_world_gives_way_to_the_cancellation() -> None:
+    assert (await cancelled_over(Failure("no answer"))).cancelled()
+
+
+async def test_a_defect_is_not_lost_in_a_cancellation() -> None:
+    task = await cancelled_over(ZeroDivisionError("ours"))
+    assert not task.cancelled()
+    assert isinstance(task.exception(), ZeroDivisionError)
+
+
+async def test_a_failure_that_nobody_waits_for_shows_no_trace() -> None:
+    """As of a record that can't be written, when its run was stopped meanwhile."""
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    go_on, over = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+        over.set()
+        raise Failure("no answer")
+
+    task = asyncio.create_task(to_its_own_end(work()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert not over.is_set(), "the work goes on by itself"
+    go_on.set()
+    await over.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert said == []

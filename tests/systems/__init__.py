@@ -1,0 +1,1 @@
+"""Experiments against other people's real controllers, on the real control plane."""

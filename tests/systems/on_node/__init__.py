@@ -1,0 +1,1 @@
+"""Other people's controllers whose work is done on a node: beside the real one."""
