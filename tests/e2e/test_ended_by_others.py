@@ -10,6 +10,7 @@ from typing import Any
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
 from tests.e2e.experiments import CORDON, SCALE, write
+from tests.support import gitops
 from tests.support.program import Ended, Program
 from tests.support.snapshot import Snapshot
 
@@ -94,6 +95,7 @@ async def test_a_fault_is_in_as_long_as_a_part_of_it_stands(
 async def test_self_heal_is_named_as_who_ended_it(
     gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
+    await gitops.heals_at_once(kube, gitops.INFERENCE)
     scale = {"workload": "deployment/inference", "namespace": "inference", "replicas": 10}
     ended = await asyncio.to_thread(gameday.run, write(tmp_path, method=[{"scale": scale, "for": LONG}]))
     assert (ended.code, ended.verdict) == (1, "deviated"), ended.output

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_ready, is_true
 from gameday.platform.prometheus import Prometheus
 from gameday.platform.resources import PODS
+from gameday.sandbox.facts import seconds_of
 from tests.sandbox.conftest import Ask
+from tests.support import gitops
 from tests.support.platforms import Platform
 from tests.support.polling import eventually
 from tests.support.snapshot import Snapshot
@@ -103,13 +107,13 @@ async def test_without_its_controller_the_queue_grows_and_the_application_is_out
 
 
 async def test_the_application_notices_a_change_by_hand_and_heals_it(kube: Kube) -> None:
-    application = Ref("argoproj.io/v1alpha1", "Application", "inference", "argocd")
+    await gitops.heals_at_once(kube, gitops.INFERENCE)
 
     def shows(health: str, sync: str) -> object:
         return lambda a: (a["status"]["health"]["status"], a["status"]["sync"]["status"]) == (health, sync)
 
     async def look() -> Object:
-        return await kube.get(application)
+        return await kube.get(gitops.INFERENCE)
 
     before = await eventually(look, shows("Healthy", "Synced"))  # type: ignore[arg-type]
     await kube.patch(INFERENCE, {"spec": {"replicas": 13}}, "merge")
@@ -121,6 +125,33 @@ async def test_the_application_notices_a_change_by_hand_and_heals_it(kube: Kube)
     assert operation["sync"]["autoHealAttemptsCount"] >= 1
     assert healed["status"]["history"] == before["status"]["history"]  # a part is no deployment
     await _whole(kube)
+
+
+async def test_attempts_at_healing_of_long_ago_delay_no_new_one(kube: Kube) -> None:
+    """They count while the last one is younger than 330 s (Argo CD's selfHealBackoffCooldownElapsed)."""
+    await eventually(lambda: kube.get(gitops.INFERENCE), gitops.is_synced)
+    ended = datetime.now(UTC) - timedelta(seconds=331)
+    past = {
+        "finishedAt": ended.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "operation": {"sync": {"autoHealAttemptsCount": 7}},
+    }
+    await kube.patch(gitops.INFERENCE, {"status": {"operationState": past}}, "merge")
+    await kube.patch(INFERENCE, {"spec": {"replicas": 13}}, "merge")
+    try:
+        healed = await eventually(
+            lambda: kube.get(gitops.INFERENCE),
+            lambda a: _finished(a) > ended.timestamp() + 60,
+        )
+    finally:
+        await kube.patch(INFERENCE, {"spec": {"replicas": 12}}, "merge")
+    assert healed["status"]["operationState"]["operation"]["sync"]["autoHealAttemptsCount"] == 1
+    await _whole(kube)
+
+
+def _finished(application: Object) -> float:
+    """When its last operation ended, in Unix seconds; 0 while one runs."""
+    at = application["status"]["operationState"].get("finishedAt")
+    return seconds_of(at) if at else 0.0
 
 
 async def _whole(kube: Kube) -> None:

@@ -20,6 +20,7 @@ DESTINATION = {"server": "https://kubernetes.default.svc", "namespace": NAMESPAC
 SETTINGS = Ref("v1", "ConfigMap", "cluster-settings", NAMESPACE)
 CANARIES = Ref("v1", "ConfigMap", "canary-settings", NAMESPACE)
 HEALING = {"prune": True, "selfHeal": True}
+INFERENCE = Ref("argoproj.io/v1alpha1", "Application", "inference", "argocd")
 
 
 def application(name: str, *, policy: Object | None = None, seconds: float = 1, **spec: Any) -> Object:
@@ -99,6 +100,13 @@ async def sync(kube: Kube, ref: Ref, revision: str, *, by: str, history: list[Ob
     await eventually(lambda: kube.get(ref), lambda a: not a.get("operation") and _by(a) == by)
     if history is not None:
         await kube.patch(ref, {"status": {"history": history}}, "merge")
+
+
+async def heals_at_once(kube: Kube, ref: Ref) -> None:
+    """Forget the attempts that other tests brought about: each makes Argo CD wait longer for the next."""
+    await eventually(lambda: kube.get(ref), is_synced)
+    forgotten = {"autoHealAttemptsCount": None}
+    await kube.patch(ref, {"status": {"operationState": {"operation": {"sync": forgotten}}}}, "merge")
 
 
 def _by(app: Object) -> str:

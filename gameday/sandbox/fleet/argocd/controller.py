@@ -29,6 +29,7 @@ NO_MANIFESTS = (
     "rpc error: code = Unknown desc = {}"
 )
 BACKOFF_FIRST, BACKOFF_FACTOR, BACKOFF_CAP = 2.0, 3.0, 300.0  # seconds between attempts at healing
+COOLDOWN = 330.0  # seconds after a sync that succeeded, from when on attempts count from none again
 
 
 class Applications:
@@ -236,9 +237,11 @@ def automated(application: Object, status: Object, target: git.Target) -> tuple[
             return None, RECONCILIATION, f"Failed last sync attempt to [{target.words}]: {last['message']}"
         if not policy.get("selfHeal"):
             return None, RECONCILIATION, ""
+        since = time.time() - seconds_of(last["finishedAt"])
         attempts = (last["operation"].get("sync") or {}).get("autoHealAttemptsCount", 0)
+        attempts = 0 if since >= COOLDOWN else attempts
         backoff = min(BACKOFF_FIRST * BACKOFF_FACTOR ** (attempts - 1), BACKOFF_CAP) if attempts else 0.0
-        wait = seconds_of(last["finishedAt"]) + backoff - time.time()
+        wait = backoff - since
         if wait > 0:
             return None, wait, ""
         sync["autoHealAttemptsCount"] = attempts + 1
