@@ -33,6 +33,7 @@ from gameday.cli.options import (
     read,
 )
 from gameday.cli.terminal import console, never_wait, ours
+from gameday.platform.shield import then_leave
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,19 +85,12 @@ def run(
     never_wait()
     with plainly(REFUSED):
         loaded = read(file, sets, values)
-        code = asyncio.run(
-            _run(
-                loaded,
-                replace(
-                    _options(kubeconfig, context, prometheus, slurmrestd, seed, reports, saved),
-                    require_consent=require_consent,
-                    as_run_identity=as_run_identity,
-                ),
-                in_sandbox,
-                yes,
-                slack,
-            )
+        options = replace(
+            _options(kubeconfig, context, prometheus, slurmrestd, seed, reports, saved),
+            require_consent=require_consent,
+            as_run_identity=as_run_identity,
         )
+        code = asyncio.run(then_leave(_run(loaded, options, in_sandbox, yes, slack)))
     raise typer.Exit(code)
 
 

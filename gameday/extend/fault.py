@@ -202,8 +202,9 @@ class Fault(ABC, Generic[S]):
     async def inject(self, plan: FaultPlan[S], step: Step) -> None:
         """Put it in force; changes only through `step.ledger`. Raises FaultError.
 
-        May be cut off at any await. What `settled` has to know beyond the ledger's changes goes to
-        `step.record`, before the change that it belongs to.
+        May be cut off at any await, and has half a second for its own end then: what it would change later,
+        the ledger refuses. What `settled` has to know beyond the ledger's changes goes to `step.record`,
+        before the change that it belongs to.
         """
 
     async def hold(self, plan: FaultPlan[S], step: Step, seconds: float) -> None:

@@ -23,6 +23,7 @@ from gameday.ledger.operations import Operation, Refused, Undone, touched
 from gameday.ledger.owner import Owner
 from gameday.ledger.scope import Scope
 from gameday.ledger.store import LOCAL_FILE, ClusterStore, LocalStore, Record
+from gameday.ledger.turn import Turn
 from gameday.ledger.unreadable import NotUndone, read
 from gameday.platform import fallback, fence
 from gameday.platform.errors import ApiError, NotRecorded, PlatformError, Unreachable, is_answer
@@ -120,6 +121,7 @@ class Ledger:
     _told: bool = False  # that an undo has to wait
     _chains: dict[object, list[Entry]] = field(default_factory=dict)  # the changes of each object
     _locks: dict[object, asyncio.Lock] = field(default_factory=dict)  # held while an object's are undone
+    _turns: dict[str, list[Turn]] = field(default_factory=dict)  # of each step's executions, until its undo
 
     @classmethod
     def begin(
@@ -167,7 +169,18 @@ class Ledger:
 
     def step(self, step: str) -> StepLedger:
         """The ledger as one step sees it."""
-        return StepLedger(self, step)
+        turn = Turn(step)
+        self._turns.setdefault(step, []).append(turn)
+        return StepLedger(self, step, turn)
+
+    async def end(self, step: str | None = None, *, but: str = "") -> None:
+        """Refuse changes of a step and its inner steps, or of all `but` one, and wait for those under way.
+
+        A step that is executed again begins anew.
+        """
+        ending = [s for s in self._turns if s != but and (step is None or _within(s, step))]
+        turns = [turn for s in ending for turn in self._turns.pop(s)]
+        await asyncio.gather(*(turn.end() for turn in turns))
 
     async def intend(self, step: str, operations: Iterable[Operation]) -> list[Entry]:
         """Write changes down. When this returns they may be made. Raises Failure."""
@@ -237,10 +250,12 @@ class Ledger:
     async def undo(self, step: str | None = None, *, but: str = "", stopping: bool = False) -> list[Entry]:
         """Take back what is in force (of one step and its inner steps, or all `but` one). Never raises.
 
+        Whoever still acts for these steps changes nothing any more.
         `stopping`: all other steps are taken back, too, so that a controller has first to follow the undo of
         what they changed later on the same objects. Returns the entries of the step that were undone, kept or
         failed, newest first.
         """
+        await self.end(step, but=but)
         wanted = (e for e in reversed(self.entries) if e.open and e.step != but)
         mine = [e for e in wanted if step is None or _within(e.step, step)]
         chains: dict[object, list[Entry]] = {}
@@ -497,10 +512,11 @@ class Ledger:
 
 @dataclass(frozen=True)
 class StepLedger:
-    """The ledger, bound to the step of a fault. `entries` are those that came by this one."""
+    """The ledger, bound to one execution of a step. `entries` are those that came by this one."""
 
     ledger: Ledger
     step: str
+    turn: Turn
     entries: list[Entry] = field(default_factory=list)
 
     @property
@@ -514,15 +530,20 @@ class StepLedger:
     @property
     def of_the_run(self) -> StepLedger:
         """The ledger for changes that are taken back when the run ends, and not with the step."""
-        return StepLedger(self.ledger, WHOLE_RUN)
+        return StepLedger(self.ledger, WHOLE_RUN, self.turn)
 
     async def intend(self, operations: Iterable[Operation]) -> list[Entry]:
+        """Write changes down. Raises Failure; Refused once the step's undo has begun, as `make` does."""
+        return await self.turn.take(self._intend(operations))
+
+    async def _intend(self, operations: Iterable[Operation]) -> list[Entry]:
         entries = await self.ledger.intend(self.step, operations)
         self.entries.extend(entries)
         return entries
 
     async def make(self, entry: Entry) -> None:
-        await self.ledger.make(entry)
+        """Make a change that was written down."""
+        await self.turn.take(self.ledger.make(entry))
 
     def overlaid(self, entries: Iterable[Entry]) -> bool:
         """Whether another step changed an object of these afterwards, and has not put it back."""

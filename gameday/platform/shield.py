@@ -1,4 +1,4 @@
-"""Work that a cancellation must not cut short, as an undo, and work that must not delay one, as a look."""
+"""Work that a cancellation must not cut short, as an undo, and work that must not delay one, as a hook."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from gameday.platform.errors import Failure
 
 T = TypeVar("T")
-LEAVE_WITHIN = 0.5  # seconds that work which changes nothing has to end when it is told to
+LEAVE_WITHIN = 0.5  # seconds that work which may be left behind has to end when it is told to
 
 
 async def to_the_end(work: Coroutine[Any, Any, T], *, interrupt: bool = False) -> T:
@@ -40,18 +40,18 @@ async def to_its_own_end(work: Coroutine[Any, Any, T]) -> T:
     Whoever left can't hear that it failed: asyncio alone would say so at last, with a trace at the terminal.
     """
     task = asyncio.ensure_future(work)
-    task.add_done_callback(_hear)
+    task.add_done_callback(hear)
     return await asyncio.shield(task)
 
 
 async def or_leave(work: Coroutine[Any, Any, T]) -> T:
-    """Await work that changes nothing. When cancelled pass that on, and leave behind what does not end then.
+    """Await work that changes nothing by itself. When cancelled pass that on, and leave behind what goes on.
 
-    Whoever asks may hang on for as long as it pleases: a connection that is closed in a friendly way, code of
-    another package that swallows its cancellation.
+    Work may hang on for as long as it pleases: a connection that is closed in a friendly way, code of
+    another package that swallows its cancellation. Its changes are made by the ledger, which ends them.
     """
     task = asyncio.ensure_future(work)
-    task.add_done_callback(_hear)
+    task.add_done_callback(hear)
     try:
         await asyncio.wait({task})
     finally:
@@ -60,6 +60,24 @@ async def or_leave(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-def _hear(task: asyncio.Future[Any]) -> None:
+async def then_leave(work: Coroutine[Any, Any, T]) -> T:
+    """Await the work of a whole event loop, and leave behind all tasks that go on when they are cancelled.
+
+    asyncio.run would wait for them, and the process would never end.
+    """
+    try:
+        return await work
+    finally:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        _, hanging = await asyncio.wait(left, timeout=LEAVE_WITHIN) if left else (left, left)
+        for task in hanging:
+            asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # that it was left is known
+            asyncio._unregister_task(task)  # documented for those who extend asyncio
+
+
+def hear(task: asyncio.Future[Any]) -> None:
+    """Take note of how a task ended that nobody awaits: else asyncio says so, with a trace."""
     if not task.cancelled():
         task.exception()

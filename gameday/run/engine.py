@@ -27,7 +27,7 @@ from gameday.ledger.scope import named
 from gameday.platform import controls
 from gameday.platform.errors import Failure, PlatformError
 from gameday.platform.fence import Lost
-from gameday.platform.shield import to_the_end
+from gameday.platform.shield import or_leave, to_the_end
 from gameday.platform.world import World
 from gameday.run import hooks as hooking
 from gameday.run.beside import Beside
@@ -254,7 +254,7 @@ class Engine:
             fault = fault_of(step.kind, step.fault.spec)
             if fault.inspects():
                 here = Step(self.world.at(step.path, step.hold), ledger.step(step.path))
-                asked[step.path] = fault.inspect(step.fault, here)
+                asked[step.path] = or_leave(fault.inspect(step.fault, here))
         try:
             answers = await asyncio.gather(*asked.values(), return_exceptions=True)
         finally:

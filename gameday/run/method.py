@@ -155,7 +155,7 @@ class Method:
         try:
             await keep_before(world, planned.fault, self._evidence, self._emit)
             try:
-                await fault.inject(planned.fault, here)
+                await or_leave(fault.inject(planned.fault, here))
                 evidence = await self._settle(fault, planned, here, Presence.IN)
             except Failure as error:
                 self._tell(planned, State.FAILED, message=str(error))
@@ -163,18 +163,17 @@ class Method:
             self._tell(planned, State.IN, evidence)
             self._watch.mark(during=True)
             if fault.instant or evidence.state is Presence.OVER:
-                await fault.hold(planned.fault, here, step.for_ or 0)
+                await or_leave(fault.hold(planned.fault, here, step.for_ or 0))
             else:
                 lapse = await self._held(fault, planned, here)
         finally:
-            self._endings.caused(planned.path, here.ledger.entries, by_hand=fault.ends_by_hand)
             await to_the_end(self._undo(fault, planned, here, asyncio.current_task(), lapse))
         if lapse is not None:
             await self._after(lapse, step, planned)
 
     async def _held(self, fault: Fault[Any], planned: StepPlan, here: Here) -> Lapse | None:
         """Hold it and look at it. Who ends it meanwhile ends the hold too, unless the fault has its own."""
-        hold = asyncio.ensure_future(fault.hold(planned.fault, here, here.seconds or 0))
+        hold = asyncio.ensure_future(or_leave(fault.hold(planned.fault, here, here.seconds or 0)))
         look = asyncio.ensure_future(Look(fault, planned, here).until_ended(self._heard))
         try:
             await asyncio.wait({hold, look}, return_when=asyncio.FIRST_COMPLETED)
@@ -236,6 +235,8 @@ class Method:
         """Take back what is in force, and see that it is out. Raises nothing but a defect of ours."""
         if lapse is None:  # else that was said when it was seen
             self._tell(planned, State.UNDOING)
+        await self._ledger.end(planned.path)
+        self._endings.caused(planned.path, here.ledger.entries, by_hand=fault.ends_by_hand)
         undone = await self._ledger.undo(planned.path, stopping=task is not None and task.cancelling() > 0)
         evidence = Evidence(Presence.OUT, ("nothing to undo",))
         try:

@@ -17,6 +17,7 @@ from gameday.extend import Fault, FaultPlan, PlanError
 from gameday.faults.lost import check_losses, not_restored, with_dependents, with_losses
 from gameday.platform.effect import Effect, of_victim
 from gameday.platform.errors import Failure
+from gameday.platform.shield import or_leave
 from gameday.platform.world import Approved, Victim, World
 from gameday.safety.cluster import Cluster, cluster_of, systems_of
 from gameday.safety.held import with_claims
@@ -239,7 +240,7 @@ async def make_plan(experiment: Experiment, world: World, valid_for: float = VAL
             continue
         fault, here = fault_of(step.kind, step.spec), world.at(place.path, step.for_)
         try:
-            made = await with_effects(fault, await fault.plan(step.spec, here), here)
+            made = await with_effects(fault, await or_leave(fault.plan(step.spec, here)), here)
         except Failure as error:
             plan.problems.append((place.path, str(error)))
             continue
@@ -252,7 +253,7 @@ async def planned_again(step: StepPlan, world: World) -> StepPlan:
     """A step as it would be planned now for what was approved of it. Read only. Raises PlanError."""
     spec, approved = step.fault.spec, Approved(step.fault.victims, step.fault.data)
     fault, here = fault_of(step.kind, spec), replace(world.at(step.path, step.hold), approved=approved)
-    return replace(step, fault=await with_effects(fault, await fault.plan(spec, here), here))
+    return replace(step, fault=await with_effects(fault, await or_leave(fault.plan(spec, here)), here))
 
 
 async def with_effects(fault: Fault[Any], made: FaultPlan[Any], world: World) -> FaultPlan[Any]:
@@ -260,7 +261,7 @@ async def with_effects(fault: Fault[Any], made: FaultPlan[Any], world: World) ->
 
     Raises PlanError where something is lost for good that it may not lose.
     """
-    found = made.effects or await fault.effects(made, world)
+    found = made.effects or await or_leave(fault.effects(made, world))
     every, unlisted = await with_dependents(_with_victims(made, found), world)
     effects, unread = await with_losses(await with_claims(every, world.kube), world.kube)
     if not fault.may_lose(made.spec):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import pytest
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
 from tests.e2e.experiments import CORDON, write
+from tests.support.packages import package
 from tests.support.platforms import ROOT, Platform
 from tests.support.polling import until
 from tests.support.program import Program
@@ -125,11 +125,7 @@ async def test_a_check_that_cannot_be_loaded_refuses_too(
     gameday: Program, kube: Kube, tmp_path: Path
 ) -> None:
     """Nobody knows what it would have said. Restoring asks no checks."""
-    info = tmp_path / "packages/acme_gate-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-gate\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[gameday.checks]\nacme-gate = acme_gate:check\n")
-    env = {"PYTHONPATH": f"{info.parent}{os.pathsep}{ROOT}"}
+    env = package(tmp_path / "packages", "acme_gate", "", "[gameday.checks]\nacme-gate = acme_gate:check\n")
     refused = Elsewhere(gameday.platform, tmp_path, Path(sys.executable)).run(
         write(tmp_path, method=[CORDON]), env=env
     )
@@ -163,16 +159,9 @@ class Brittle(Fault[BrittleSpec]):
 
 def test_a_defect_of_a_fault_is_no_damage_of_the_kept_plan(platform: Platform, tmp_path: Path) -> None:
     """Whoever kept the plan did nothing wrong: the trace says where to look."""
-    package = tmp_path / "package"
-    info = package / "brittle-1.0.dist-info"
-    info.mkdir(parents=True)
-    (package / "brittle.py").write_text(BRITTLE)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brittle\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[gameday.faults]\nbrittle = brittle:Brittle\n")
     gameday = Elsewhere(platform, tmp_path, Path(sys.executable))
-    gameday.environment["PYTHONPATH"] = os.pathsep.join(
-        [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
+    entries = "[gameday.faults]\nbrittle = brittle:Brittle\n"
+    gameday.environment |= package(tmp_path / "packages", "brittle", BRITTLE, entries)
     file, kept = write(tmp_path, method=[{"brittle": {"node": "gpu-0"}, "for": "1s"}]), tmp_path / "plan.json"
     planned = gameday("plan", file, "-o", kept)
     assert planned.code == 0, planned.output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from gameday.platform.objects import Ref
 from tests.e2e.experiments import write
 from tests.e2e.test_outside_package import Elsewhere
 from tests.safety.test_effects import made
-from tests.support.platforms import ROOT
+from tests.support.packages import package
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
@@ -89,12 +88,7 @@ acme-write = acme_reach:Write
 @pytest.fixture
 def packages(tmp_path: Path) -> dict[str, str]:
     """The environment of a process in which the package is installed."""
-    info = tmp_path / "packages/acme_reach-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-reach\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(ENTRIES)
-    (info.parent / "acme_reach.py").write_text(MODULE)
-    return {"PYTHONPATH": f"{info.parent}{os.pathsep}{ROOT}"}
+    return package(tmp_path / "packages", "acme_reach", MODULE, ENTRIES)
 
 
 @pytest.mark.parametrize(

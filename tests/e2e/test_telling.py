@@ -21,6 +21,7 @@ from typing import IO, Any
 import pytest
 
 from tests.e2e.experiments import CORDON, SCALE, write
+from tests.support.packages import package
 from tests.support.platforms import ROOT
 from tests.support.polling import until
 from tests.support.program import Program, read_events
@@ -216,14 +217,14 @@ def test_what_a_run_leaves_is_its_owners_alone(
 )
 def test_a_defect_of_ours_has_an_exit_code_of_its_own(
     gameday: Program,
-    defective: Path,
+    defective: dict[str, str],
     tmp_path: Path,
     world_unchanged: Snapshot,
     environment: dict[str, str],
     error: str,
 ) -> None:
     """A fault from another package fails as only a defect does, with a change in force or just undone."""
-    gameday.environment |= {"PYTHONPATH": f"{defective}{os.pathsep}{ROOT}", **environment}
+    gameday.environment |= {**defective, **environment}
     method = [{"parallel": [CORDON, {"acmeDefect": {"nodes": ["gpu-2"]}, "for": "1s"}]}]
     with started(gameday, write(tmp_path, method=method, blastRadius={"nodes": 3, "gpus": 32})) as run:
         output, _ = run.process.communicate(timeout=120)
@@ -237,8 +238,8 @@ def test_a_defect_of_ours_has_an_exit_code_of_its_own(
     assert json.loads((run.folder / "report.json").read_text())["verdict"] == "defect"
 
 
-def test_a_defect_in_any_command(gameday: Program, defective: Path) -> None:
-    environment = gameday.environment | {"PYTHONPATH": f"{defective}{os.pathsep}{ROOT}", "ACME": "explode"}
+def test_a_defect_in_any_command(gameday: Program, defective: dict[str, str]) -> None:
+    environment = gameday.environment | {**defective, "ACME": "explode"}
     ended = subprocess.run(
         [sys.executable, "-m", "gameday", "schema"], cwd=ROOT, env=environment, capture_output=True, text=True
     )
@@ -251,15 +252,11 @@ def test_a_defect_in_any_command(gameday: Program, defective: Path) -> None:
 
 
 @pytest.fixture
-def defective(tmp_path: Path) -> Path:
-    """A package with a fault that has a defect."""
-    folder = tmp_path / "packages"
-    info = folder / "acme_defect-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-defect\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[gameday.faults]\nacmeDefect = acme_defect:Defect\n")
-    (folder / "acme_defect.py").write_text(DEFECT)
-    return folder
+def defective(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process with a package whose fault has a defect."""
+    return package(
+        tmp_path / "packages", "acme_defect", DEFECT, "[gameday.faults]\nacmeDefect = acme_defect:Defect\n"
+    )
 
 
 DEFECT = '''

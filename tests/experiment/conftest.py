@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gameday.experiment import registry
+from tests.support.packages import package
 
 MODULE = '''
 from __future__ import annotations
@@ -58,11 +59,7 @@ acmeQuery = acme_gameday:Query
 def acme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder on sys.path that holds the package."""
     folder = tmp_path_factory.mktemp("site-packages")
-    (folder / "acme_gameday.py").write_text(MODULE)
-    info = folder / "acme_gameday-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-gameday\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    package(folder, "acme_gameday", MODULE, ENTRY_POINTS)
     sys.path.append(str(folder))
     importlib.invalidate_caches()
     registry.forget()

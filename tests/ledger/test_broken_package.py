@@ -14,6 +14,7 @@ from gameday.extend import Operation, Ref
 from gameday.ledger.edits import Edit
 from gameday.ledger.operations import Patch
 from gameday.ledger.unreadable import Unreadable, read
+from tests.support.packages import package
 
 pytestmark = pytest.mark.fast
 NODE = Ref("v1", "Node", "gpu-0")
@@ -85,12 +86,8 @@ missing = acme_missing:Any
 @pytest.fixture(scope="module", autouse=True)
 def acme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("packages")
-    (folder / "acme_broken.py").write_text(MODULE)
+    package(folder, "acme_broken", MODULE, ENTRY_POINTS, "2.0")
     (folder / "acme_exits.py").write_text("raise SystemExit(1)")
-    info = folder / "acme_broken-2.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-broken\nVersion: 2.0\n")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)
     sys.path.append(str(folder))
     importlib.invalidate_caches()
     registry.forget()

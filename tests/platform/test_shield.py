@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from typing import Any
 
 import pytest
 
 from gameday.platform.errors import Failure
-from gameday.platform.shield import to_its_own_end, to_the_end
+from gameday.platform.shield import or_leave, then_leave, to_its_own_end, to_the_end
 
 pytestmark = pytest.mark.fast
 
@@ -72,3 +73,43 @@ async def test_a_failure_that_nobody_waits_for_shows_no_trace() -> None:
         await asyncio.sleep(0)
     gc.collect()
     assert said == []
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+async def test_work_that_is_told_to_end_gets_the_time_for_it_and_no_more(obeys: bool) -> None:
+    over, let_go = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            over.set()
+        while not (obeys or let_go.is_set()):
+            with contextlib.suppress(asyncio.CancelledError):
+                await let_go.wait()
+
+    task = asyncio.create_task(or_leave(work()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=60)
+    assert task.cancelled()
+    assert over.is_set()
+    let_go.set()
+
+
+def test_an_event_loop_ends_though_one_of_its_tasks_does_not() -> None:
+    async def stays() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    async def work() -> str:
+        kept.append(asyncio.create_task(stays()))
+        await asyncio.sleep(0)
+        return "done"
+
+    kept: list[asyncio.Task[None]] = []
+    assert asyncio.run(then_leave(work())) == "done"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from gameday.platform.kube import Kube
 from tests.e2e.experiments import write
 from tests.e2e.test_outside_package import Elsewhere
 from tests.safety.test_effects import made
-from tests.support.platforms import ROOT, Platform
+from tests.support.packages import package
+from tests.support.platforms import Platform
 from tests.support.snapshot import Snapshot
 
 MODULE = """
@@ -86,12 +86,7 @@ acme-nothing = acme_turns:Nothing
 async def test_two_looks_in_a_row_decide(
     looks: str, verdict: str, platform: Platform, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
-    info = tmp_path / "packages/acme_turns-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-turns\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(ENTRIES)
-    (info.parent / "acme_turns.py").write_text(MODULE)
-    env = {"PYTHONPATH": f"{info.parent}{os.pathsep}{ROOT}", "ACME_LOOKS": looks}
+    env = package(tmp_path / "packages", "acme_turns", MODULE, ENTRIES) | {"ACME_LOOKS": looks}
     place = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "place", "namespace": "platform"}}
     acme = Elsewhere(platform, tmp_path, Path(sys.executable))
     async with made(kube, place):

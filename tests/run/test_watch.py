@@ -29,6 +29,7 @@ from gameday.platform.errors import PlatformError
 from gameday.platform.prometheus import Prometheus, Sample
 from gameday.platform.world import World
 from gameday.run.watch import Watch
+from tests.support.packages import package
 from tests.support.polling import eventually
 from tests.support.promlike import PrometheusLike
 from tests.support.threads import LoopThread
@@ -165,10 +166,7 @@ async def watching(
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The probe `misbehaving`, installed as pip would."""
     folder = tmp_path_factory.mktemp("site-packages")
-    about = folder / "misbehaving-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[gameday.probes]\nmisbehaving = {__name__}:Misbehaving\n")
+    package(folder, "misbehaving", "", f"[gameday.probes]\nmisbehaving = {__name__}:Misbehaving\n")
     sys.path.insert(0, str(folder))
     registry.forget()
     yield
