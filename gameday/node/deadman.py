@@ -9,14 +9,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import queue
 import ssl
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -27,6 +25,7 @@ from gameday.node.task import DELETING, POD_GONE, Task
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 ASK_EVERY = 1.0
 ANSWER_WITHIN = 4.0
+NAP = 0.05
 FRESH = 10.0  # seconds in which a pod's creation counts as its run's sign of life, as a renewal does
 
 
@@ -90,8 +89,6 @@ class DeadMan:
 
     def __init__(self, task: Task, api: Api, clock: Callable[[], float] = time.monotonic) -> None:
         self._task, self._api, self._clock = task, api, clock
-        # An Event's lock may be held by the very thread that a signal interrupts; this queue has none.
-        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._why = ""
         self._deadline = float("inf")
@@ -128,14 +125,17 @@ class DeadMan:
     def tell(self, why: str) -> None:
         """Stop now. The first reason is the one that counts; also called from a signal's handler."""
         self._why = self._why or why
-        self._news.put(None)
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but not beyond a reason to stop."""
-        left = min(seconds, max(0.0, self._deadline - self._clock()))
-        if not self._why:
-            with suppress(queue.Empty):
-                self._news.get(timeout=left)
+        """Sleep, but not long beyond a reason to stop.
+
+        By naps: a signal's handler can wake nobody without a lock that the thread it interrupts may hold
+        (`threading.Event`), and `queue.SimpleQueue` of Python 3.11 waits for ever where its time runs out
+        before it begins to wait.
+        """
+        end = time.monotonic() + min(seconds, self._deadline - self._clock())
+        while not self._why and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, NAP))
 
     @property
     def why(self) -> str:
