@@ -67,7 +67,7 @@ imports: venv
 	$(BIN)/lint-imports
 
 fast-tests: venv
-	$(PYTEST) -m fast -q
+	$(PYTEST) -m fast -q --numprocesses 2 --dist worksteal
 
 faketime:
 	@.ci/ensure faketime "a clock that is stepped" faketime
