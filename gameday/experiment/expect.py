@@ -116,14 +116,11 @@ class Expectation(TextValue):
         return (low if math.isfinite(low) else None), (high if math.isfinite(high) else None)
 
     def margin(self, value: Measured, baseline: float | None = None) -> float | None:
-        """Distance to the nearest bound as a fraction of it (of 1 when it is 0); negative when broken."""
+        """The measurement's `margin` between its limits; None where one of them is no number."""
         number = _number(value)
         if number is None or math.isnan(number):
             return None
-        low, high = self.limits(baseline)
-        margins = [(number - low) / (abs(low) or 1)] if low is not None else []
-        margins += [(high - number) / (abs(high) or 1)] if high is not None else []
-        return min(margins, default=None)
+        return margin(number, *self.limits(baseline))
 
     def _bounds(self, baseline: float | None) -> tuple[float, float] | None:
         if not self.relative:
@@ -133,6 +130,16 @@ class Expectation(TextValue):
         # A negative baseline turns a two-sided bound around; a one-sided one keeps its direction.
         low, high = (bound if math.isinf(bound) else bound * baseline for bound in (self.low, self.high))
         return (high, low) if low > high else (low, high)
+
+
+def margin(value: float, low: float | None, high: float | None) -> float | None:
+    """Distance to the nearest bound as a fraction of it (of 1 when it is 0); negative beyond it.
+
+    None where there is no bound.
+    """
+    sides = [(value - low) / (abs(low) or 1)] if low is not None else []
+    sides += [(high - value) / (abs(high) or 1)] if high is not None else []
+    return min(sides, default=None)
 
 
 def _reject_mistakes(text: str) -> None:

@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 from gameday import events as ev
-from gameday.experiment.quantity import parse_duration
+from gameday.experiment.expect import margin
 from gameday.masking import mask_text
 from gameday.report import wording
+from gameday.report.measures import seconds
 from gameday.report.model import FaultWindow, Hypothesis, Limit, Query, Reading
 from gameday.report.reading import Story
 from gameday.report.tracks import in_force
@@ -56,7 +57,7 @@ def _row(
     judged = [p for p in asked if not p.ignored]
     ends = [p for p in (*before[-1:], *after[-1:]) if p.state != "holds"]
     broken = [p for p in judged if p.state in ("broken", "no-data", "partial") and (p.during or p in ends)]
-    within = _seconds(stated.get("within"))
+    within = seconds(stated.get("within")) or 0.0
     unseen = bool(windows and stated) and stated.get("during") != "ignore" and not (measured or during)
     expected = str(stated.get("is", "")) or next((p.expected for p in asked if not p.during), "")
     return Hypothesis(
@@ -114,13 +115,6 @@ def _broken_for(asked: list[ev.Probed], broken: list[ev.Probed]) -> float:
     return sum(b.at - a.at for a, b in pairwise(asked) if a in broken)
 
 
-def _seconds(told: object) -> float:
-    try:
-        return parse_duration(told or 0)
-    except ValueError:  # from a log that somebody wrote by hand
-        return 0.0
-
-
 def _mended_after(asked: list[ev.Probed]) -> float | None:
     """The longest time that it was broken, within what it may be, until it held again with the fault in."""
     spells, since = [], None
@@ -130,12 +124,6 @@ def _mended_after(asked: list[ev.Probed]) -> float | None:
         broken = p.during and p.ignored and p.state != "holds"
         since = (since or p.at) if broken else None
     return max(spells, default=None)
-
-
-def margin(value: float, low: float | None, high: float | None) -> float | None:
-    """The distance to the nearest bound as a fraction of that bound; negative beyond it."""
-    sides = [(high - value) / abs(high) if high else None, (value - low) / abs(low) if low else None]
-    return min((s for s in sides if s is not None), default=None)
 
 
 def _sampled(

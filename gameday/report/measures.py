@@ -15,12 +15,13 @@ from gameday.report.wording import join
 
 
 def seconds(value: Any, default: float | None = None) -> float | None:
-    """A duration of the experiment's document (`2m` or a number) in seconds; `default` when it is none."""
-    if isinstance(value, int | float):
-        return float(value)
+    """A duration of the experiment's document (`2m` or a number) in seconds; `default` when it is none.
+
+    The document comes from a log, which somebody may have written by hand.
+    """
     try:
-        return float(parse_duration(value))
-    except (ValueError, TypeError):
+        return parse_duration(value)
+    except ValueError:
         return default
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gameday import events as ev
+from gameday.experiment.expect import Expectation
 from gameday.report import analyse
 from gameday.report.model import Finding
 from tests.report import logs
@@ -115,6 +116,21 @@ def test_samples_beyond_the_bound_that_no_probe_saw() -> None:
     )
     assert rules["close-call"].severity == "warning"
     assert "crossed its bound between two probes" in rules["close-call"].title
+
+
+@pytest.mark.parametrize(("text", "high"), [("<= 0", 0.0), ("<= 1", 1.0)])
+def test_a_bound_of_nothing_is_a_bound(text: str, high: float) -> None:
+    points = [[logs.START + t, 5.0 if t == 15 else 0.0] for t in range(0, 100, 5)]
+    bound = Expectation.parse(text)
+    held: dict[str, Any] = {"value": 0.0, "high": high, "expected": text, "margin": bound.margin(0.0)}
+    rules = found(
+        (5.0, probed(**held)),
+        (15.0, probed(during=True, **held)),
+        (90.0, probed(**held)),
+        (1, ev.QueryDeclared(query=1, expression="up", purpose="steady-state", name="p", step=5)),
+        (99, ev.Samples(query=1, series=[{"labels": {}, "points": points}])),
+    )
+    assert rules["close-call"].title == "“p” crossed its bound between two probes: 5"
 
 
 @pytest.mark.parametrize(
