@@ -9,6 +9,7 @@ from typing import Any
 
 from gameday import events as ev
 from gameday.experiment.expect import margin
+from gameday.experiment.model import Probe
 from gameday.masking import mask_text
 from gameday.report import wording
 from gameday.report.measures import seconds
@@ -17,7 +18,8 @@ from gameday.report.reading import Story
 from gameday.report.tracks import in_force
 
 Intervals = tuple[tuple[float, float], ...]
-_OF_PROBE = {"name", "is", "during", "within", "match", "interval", "timeout"}
+# The keys of every probe, as in the file or in Python; the one besides them names its kind.
+_OF_PROBE = {key for name, field in Probe.model_fields.items() for key in (name, field.alias)}
 
 
 def table(

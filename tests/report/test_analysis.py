@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gameday import events as ev
+from gameday.experiment.model import Probe
 from gameday.report import analyse
 from gameday.report.model import Retrospective
 from tests.report import logs
@@ -34,6 +35,14 @@ def test_the_hypothesis_table(retro: Retrospective) -> None:
     assert ratio.broken_for == pytest.approx(30)
     assert rows["training throughput"].holds, "ignored during the fault; its slow return is for the recovery"
     assert rows["training throughput"].limits == "≥ 3,690"
+
+
+def test_the_kind_of_a_probe_is_none_of_what_every_probe_has() -> None:
+    names = [field.alias or name for name, field in Probe.model_fields.items()]
+    document = copy.deepcopy(logs.EXPERIMENT)
+    document["spec"]["steadyState"] = [{**dict.fromkeys(names, "1s"), "name": "p", "http": "http://x"}]
+    (row,) = analyse([logs.started(document)]).hypothesis
+    assert row.kind == "http"
 
 
 def test_what_mended_itself_in_time_held() -> None:
