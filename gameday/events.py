@@ -212,6 +212,7 @@ class Restoration(Event):
 class Ended(Event):
     """Something that an effect was to end was there when its step began, and is gone by what the run did.
 
+    Or it is a pod that came to a node later, and that Kubernetes ended there: so says `message`.
     `done`: replaced (its controller has made another pod since), ended, ended for good (by the plan nothing
     makes it again); "" where nobody could see whether it is gone, and `message` says why.
     `count` is how many of that name there were, one after another; `at_least`: there may have been more.

@@ -5,6 +5,10 @@ changed. The effects of each step say which things may end; those that are there
 are gone at the end of the run, are seen to have ended. The run has ended them where its step has changed
 anything; what a fault ends by hand, only where the ledger has the change. They are replaced where pods of the
 same controllers were seen that were not there before.
+
+No effect names a pod that comes to a node while a fault keeps pods off. Kubernetes ends the pod all the same,
+and says so: a pod that it deletes for a NoExecute taint gets the condition DisruptionTarget first
+(pkg/controller/tainteviction/taint_eviction.go).
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from gameday.platform.dependents import selector_of
 from gameday.platform.effect import Effect, Kind
 from gameday.platform.errors import Failure
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref, controller, is_finished
+from gameday.platform.objects import Object, Ref, condition, controller, is_finished
 from gameday.platform.resources import PODS
 from gameday.states import Audit, Change
 
@@ -34,6 +38,7 @@ FOLLOWED_WITHIN = 5.0  # seconds of it that controllers are left to replace the 
 LOOK_EVERY = 0.5  # seconds
 ENDED, REPLACED, FOR_GOOD = "ended", "replaced", "ended for good"
 _LASTING = (Kind.NODE, Kind.OBJECT, Kind.CLAIM)
+_BY_TAINT = "DeletionByTaintManager"  # the reason in that condition
 
 
 @dataclass
@@ -46,20 +51,28 @@ class _Thing:
     again: bool
     along: bool  # goes with another thing that is ended
     by_us: bool = False
+    late: str = ""  # the node to which it came when pods were kept off
 
 
 class Endings:
     """Everything that the steps of one run may end."""
 
-    def __init__(self, kube: Kube) -> None:
-        self._kube = kube
+    def __init__(self, kube: Kube, namespaces: Iterable[str] = ()) -> None:
+        self._kube, self._namespaces = kube, frozenset(namespaces)  # where pods may come later
         self._there: dict[str, _Thing] = {}  # by UID
         self._of_step: dict[str, set[str]] = {}  # UIDs
         self._first: dict[str, set[str]] = {}  # the pods of each controller at the first look, by UIDs
         self._later: dict[str, set[str]] = defaultdict(set)  # those that came since
+        self._kept_off: dict[str, set[str]] = {}  # the nodes that steps keep pods off, by steps
+        self._acted: set[str] = set()  # of these steps, those that have changed anything
 
-    async def expect(self, path: str, effects: Iterable[Effect]) -> None:
-        """Note what is there of all that a step may end, before it begins. Raises a Failure."""
+    async def expect(self, path: str, effects: Iterable[Effect], *, keeps_off: bool = False) -> None:
+        """Note what is there of all that a step may end, before it begins. Raises a Failure.
+
+        `keeps_off`: Kubernetes ends pods on its nodes also when they come later.
+        """
+        effects = list(effects)
+        self._kept_off[path] = {e.ref.name for e in effects if e.kind is Kind.NODE and keeps_off}
         ending = [e for e in effects if e.ends]
         lost = {e.ref.uid for e in ending if e.lost}
         again = {e.ref.uid for e in ending if e.times > 1}
@@ -68,7 +81,8 @@ class Endings:
         lasting = [e.ref for e in ending if e.kind in _LASTING and e.ref.uid]
         workloads = [e.ref for e in ending if e.kind is Kind.WORKLOAD and e.pods]
         selectors = [(w, await selector_of(self._kube, w)) for w in workloads]
-        listed = await self._pods(ref.namespace for ref in (*pods, *workloads))
+        later = self._namespaces if self._kept_off[path] else ()
+        listed = await self._pods([*(ref.namespace for ref in (*pods, *workloads)), *later])
         uids = {ref.uid for ref in pods}
         found = [p for p in listed if p["metadata"]["uid"] in uids or _is_of(p, selectors)]
         found += await self._objects(lasting, [])
@@ -90,6 +104,25 @@ class Endings:
         for uid in self._of_step.get(path, ()) if made else ():
             thing = self._there[uid]
             thing.by_us |= not by_hand or uid in changed or thing.along
+        self._acted |= {path} if made else set()
+
+    def hear(self, obj: Object) -> None:
+        """A watch brought this object: of a pod that Kubernetes ends for its node, nobody may have known."""
+        if obj["kind"] != "Pod":
+            return
+        meta, node = obj["metadata"], obj["spec"].get("nodeName", "")
+        path = next((p for p, nodes in self._kept_off.items() if node in nodes), None)
+        if path is None or meta["uid"] in self._there or not _is_ended_by_taint(obj):
+            return
+        ref, owner = Ref("v1", "Pod", meta["name"], meta["namespace"], meta["uid"]), _owner(obj)
+        thing = _Thing(ref, owner, not owner, again=False, along=False, by_us=path in self._acted, late=node)
+        self._there[meta["uid"]] = thing
+        self._of_step[path].add(meta["uid"])
+        self._later[owner].add(meta["uid"])
+
+    def over(self, path: str) -> None:
+        """A step is out: what ends on its nodes from now on is none of its doing."""
+        self._kept_off.pop(path, None)
 
     async def seen(self, audits: Iterable[Audited]) -> list[Ended]:
         """What the run has ended, beside what the audit of the changes found left, or left to others."""
@@ -163,6 +196,11 @@ def _is_ended(obj: Object) -> bool:
     return failed or "deletionTimestamp" in obj["metadata"]
 
 
+def _is_ended_by_taint(obj: Object) -> bool:
+    target = condition(obj, "DisruptionTarget")
+    return target.get("status") == "True" and target.get("reason") == _BY_TAINT
+
+
 def _owner(obj: Object) -> str:
     return str((controller(obj) or {}).get("uid") or "")
 
@@ -182,6 +220,12 @@ def _told(things: Iterable[tuple[_Thing, str]]) -> list[Ended]:
     for thing, done in things:
         named[str(thing.ref), done].append(thing)
     return [
-        Ended(object=name, done=done, count=len(same), at_least=any(t.again for t in same))
+        Ended(
+            object=name,
+            done=done,
+            count=len(same),
+            at_least=any(t.again for t in same),
+            message=next((f"came to {t.late} while pods were kept off" for t in same if t.late), ""),
+        )
         for (name, done), same in named.items()
     ]

@@ -27,6 +27,7 @@ from gameday.ledger.scope import named
 from gameday.platform import controls
 from gameday.platform.errors import Failure, PlatformError
 from gameday.platform.fence import Lost
+from gameday.platform.objects import Object
 from gameday.platform.shield import or_leave, to_the_end
 from gameday.platform.world import World
 from gameday.run import hooks as hooking
@@ -83,7 +84,7 @@ class Engine:
         self._native = Native(rules, self.outcome, lambda why: self.abort("control", why)) if rules else None
         self._alerts = ExpectedAlerts(self.loaded.experiment.spec.expect_alerts)
         self._gate = Gate(self.loaded.experiment, self.plan, self.world)
-        self._endings = Endings(self.world.kube)
+        self._endings = Endings(self.world.kube, self.world.namespaces)
 
     def abort(self, by: str, reason: str) -> None:
         """Stop the method and put everything back. The first reason counts; a later signal only hurries."""
@@ -176,7 +177,7 @@ class Engine:
             beside.guard("listener", Listener(self.world.kube, self.world.run, self._said()).run())
             beside.guard("lever", hear_lever(self.world.kube, lambda why: self.abort("lever", why)))
             beside.guard("time limit", self._until_too_long())
-            beside.teller("observer", observe(self.world, victims, self.log.emit, self._heard.of))
+            beside.teller("observer", observe(self.world, victims, self.log.emit, self._hear))
             if sampler is not None:
                 beside.teller("sampler", sampler.run())
             await self._until_aborted(self._phases(ledger, watch))
@@ -345,6 +346,11 @@ class Engine:
         }
 
     # -- the small print -----------------------------------------------------------------------
+
+    def _hear(self, obj: Object) -> None:
+        """A watch brought this object."""
+        self._heard.of(obj)
+        self._endings.hear(obj)
 
     def _said(self) -> Said:
         return Said(

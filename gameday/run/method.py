@@ -27,7 +27,7 @@ from gameday.run.lapse import Heard, Lapse, Look
 from gameday.run.watch import Watch
 from gameday.safety.gate import Gate
 from gameday.safety.installed import fault_of
-from gameday.safety.plan import Plan, StepPlan, name_of, vanished
+from gameday.safety.plan import Plan, StepPlan, keeps_pods_off, name_of, vanished
 from gameday.states import Fault as State
 from gameday.states import Presence
 
@@ -146,7 +146,7 @@ class Method:
 
     async def _fault(self, step: Step, planned: StepPlan) -> None:
         fault = fault_of(step.kind, step.spec)
-        planned, world = await self._admitted(await self._without_vanished(planned), step)
+        planned, world = await self._admitted(fault, await self._without_vanished(planned), step)
         here = Here(world, self._ledger.step(planned.path))
         self._tell(planned, State.INJECTING)
         self._in_force.append(planned.path)
@@ -197,12 +197,13 @@ class Method:
         elif not lapse.foreseen:
             self.deviations.append(text)
 
-    async def _admitted(self, planned: StepPlan, step: Step) -> tuple[StepPlan, World]:
+    async def _admitted(self, fault: Fault[Any], planned: StepPlan, step: Step) -> tuple[StepPlan, World]:
         """The step as it is planned now, and the world as it sees it, once the gate lets it in."""
         world = self._world.at(planned.path, step.for_)
         try:
             now, world = await self._gate.admit(planned, world, self._in_force)
-            await self._endings.expect(planned.path, self._gate.effects(planned.path))
+            effects, keeps_off = self._gate.effects(planned.path), keeps_pods_off(fault, now)
+            await self._endings.expect(planned.path, effects, keeps_off=keeps_off)
             return replace(planned, fault=now), world
         except Failure as error:
             self._tell(planned, State.FAILED, message=str(error))
@@ -251,6 +252,7 @@ class Method:
             self._tell(planned, State.OUT, evidence, lapse=lapse)
         finally:
             self._in_force.remove(planned.path)
+            self._endings.over(planned.path)
             self._watch.mark(during=bool(self._in_force))
 
     async def _settle(

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from gameday.experiment.model import Experiment, Step
 from gameday.experiment.quantity import format_duration
+from gameday.experiment.text import some
 from gameday.extend import Fault, FaultPlan, PlanError
 from gameday.faults.lost import check_losses, not_restored, with_dependents, with_losses
-from gameday.platform.effect import Effect, of_victim
+from gameday.platform.effect import Effect, NodeState, of_victim
 from gameday.platform.errors import Failure
 from gameday.platform.shield import or_leave
 from gameday.platform.world import Approved, Victim, World
@@ -272,8 +273,23 @@ async def with_effects(fault: Fault[Any], made: FaultPlan[Any], world: World) ->
         made,
         irreversible=tuple(dict.fromkeys((*lost, *made.irreversible, *again))),
         effects=(*effects, *others),
-        warnings=(*made.warnings, *unlisted, *unread, *warnings),
+        warnings=(*made.warnings, *unlisted, *unread, *warnings, *_on_later_pods(fault, made)),
     )
+
+
+def keeps_pods_off(fault: Fault[Any], plan: FaultPlan[Any]) -> bool:
+    """Whether Kubernetes, and not the fault, ends pods on its nodes: also those that come later."""
+    left = fault.leaves(plan) & {NodeState.EMPTY, NodeState.NOT_READY}
+    return bool(left) and not fault.ends_by_hand
+
+
+def _on_later_pods(fault: Fault[Any], plan: FaultPlan[Any]) -> tuple[str, ...]:
+    """A sentence on the pods that no list of this plan can hold."""
+    nodes = [v.ref.name for v in plan.victims if v.role == "node"]
+    if not nodes or not keeps_pods_off(fault, plan):
+        return ()
+    text = "while the fault is in are ended as well where they do not tolerate it, and no bound counts them"
+    return (f"pods that come to {some(nodes)} {text}",)
 
 
 def _with_victims(plan: FaultPlan[Any], more: tuple[Effect, ...]) -> tuple[Effect, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,28 @@ async def test_nothing_was_ended(
     assert ended.code == 0, ended.output
     assert before <= await _uids(kube)
     _says(ended, "steady state held within its bounds; everything was put back")
+
+
+async def test_a_pod_that_came_later_to_a_tainted_node(
+    kube: Kube, gameday: Program, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """It was: nobody said that the fault had ended it, and no plan that later pods would be."""
+    serving = await eventually(lambda: kube.list(PODS, "inference", fields={"status.phase": "Running"}))
+    node = serving[0]["spec"]["nodeName"]
+    step = {"taint": {"nodes": {"names": [node]}, **NO_EXECUTE}, "for": "120s"}
+    file = write(tmp_path, method=[step], target=TARGET)
+    planned = await asyncio.to_thread(gameday, "plan", file)
+    assert f"pods that come to {node} while the fault is in are ended as well" in " ".join(
+        planned.output.split()
+    )
+    with gameday.started(file) as run:
+        await asyncio.to_thread(run.fault_is, "in")
+        late = await kube.create(pod("platform", {"app": "late"}, node=node))
+        name = f"Pod platform/{late['metadata']['name']}"
+        gone = {"object": name, "condition": "Deleted"}
+        await asyncio.to_thread(run.until, lambda e: gone.items() <= e.items(), "the pod is ended")
+        run.signal(signal.SIGINT)
+        ended = await asyncio.to_thread(run.ended)
+    assert ended.code == 130, ended.output
+    assert [e["object"] for e in ended.of("ended") if e["done"] == "ended for good"] == [name]
+    assert "1 pod was ended for good; " in ended.events[-1]["reason"]

@@ -38,10 +38,11 @@ async def _cluster(folder: Path) -> AsyncIterator[tuple[Kube, Object]]:
         yield kube, await kube.create(owner)
 
 
-async def _pod(kube: Kube, owner: Object) -> Ref:
-    made = pod(SPACE)
-    ref = {"apiVersion": "v1", "kind": "ConfigMap", "controller": True}
-    made["metadata"]["ownerReferences"] = [ref | {k: owner["metadata"][k] for k in ("name", "uid")}]
+async def _pod(kube: Kube, owner: Object | None, node: str = "") -> Ref:
+    made = pod(SPACE, node=node)
+    if owner is not None:
+        ref = {"apiVersion": "v1", "kind": "ConfigMap", "controller": True}
+        made["metadata"]["ownerReferences"] = [ref | {k: owner["metadata"][k] for k in ("name", "uid")}]
     return await create(kube, made, phase="Running")
 
 
@@ -95,3 +96,33 @@ async def test_what_others_ended_is_none_of_the_runs_doing(by_hand: bool, tmp_pa
         told.caused("1", _made(other, Delete(ours)), by_hand=by_hand)
         assert (str(theirs) in await _seen(told)) is not by_hand
         assert str(ours) in await _seen(told)
+
+
+@pytest.mark.parametrize("acts", [True, False])
+async def test_a_pod_that_comes_later_to_a_tainted_node_is_ended_by_the_run(
+    acts: bool, tmp_path: Path
+) -> None:
+    """It was: nobody knew of such a pod. One that somebody else ends there is none of the run's doing."""
+    async with _cluster(tmp_path) as (kube, owner):
+        await _pod(kube, owner)
+        told, node = Endings(kube, [SPACE]), Effect(Kind.NODE, Ref("v1", "Node", "gpu-0", uid="n"))
+        await told.expect("1", [node], keeps_off=True)
+        late, alone, deleted = [await _pod(kube, o, "gpu-0") for o in (owner, None, None)]
+        told.hear(await _ended_by_taint(kube, late))
+        if acts:
+            told.caused("1", _made(Create(node.ref, "x")), by_hand=False)
+        told.hear(await _ended_by_taint(kube, alone))  # it was ended before, and a watch may be late
+        told.over("1")
+        after = await _pod(kube, owner, "gpu-0")
+        told.hear(await _ended_by_taint(kube, after))
+        for ref in (late, alone, deleted, after):
+            await kube.delete(ref, grace=0)
+        await _pod(kube, owner)
+        assert await _seen(told) == ({str(late): "replaced", str(alone): "ended for good"} if acts else {})
+
+
+async def _ended_by_taint(kube: Kube, ref: Ref) -> Object:
+    """As the taint eviction controller marks a pod just before it deletes the pod."""
+    why = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
+    await kube.patch(ref, {"status": {"conditions": [why]}}, "merge", subresource="status")
+    return {"kind": "Pod"} | await kube.get(ref)
