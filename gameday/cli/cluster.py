@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ import typer
 from gameday.cli.accepting import entry_name
 from gameday.cli.aftermath import Aftermath
 from gameday.cli.lever import lever_lines
-from gameday.cli.options import NOT_RESTORED, Context, Kubeconfig, Reports, fail, plainly
+from gameday.cli.options import INVALID, NOT_RESTORED, Context, Kubeconfig, Reports, fail, plainly
 from gameday.cli.terminal import console, never_wait
 from gameday.inert import one_line
 from gameday.user import user_name
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gameday.ledger.janitor import Attempt
     from gameday.platform.kube import Kube
     from gameday.run.signals import Signals
+
+NOTED_WITHIN = 10.0  # seconds for a run's answer to a note
 
 
 def status(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
@@ -75,35 +77,43 @@ def note(
     run: Annotated[str, typer.Argument(help="The run, as in `gameday status`.", show_default=False)],
     text: Annotated[str, typer.Argument(help="What you saw or did.", show_default=False)],
     author: Annotated[str | None, typer.Option(help="Who says so; else your user name.")] = None,
+    reports: Reports = Path("reports"),
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Write something down in the timeline of a run that is alive, from any machine."""
+    """Write something down in the timeline of a run that is alive, from any machine.
+
+    Exit codes: 0, the run has it; 2, the run has ended, or no such run is known; 3, it did not answer.
+    """
     with plainly():
-        asyncio.run(_note(run, author or user_name(), text, kubeconfig, context))
+        asyncio.run(_note(run, author or user_name(), text, reports, kubeconfig, context))
 
 
-async def _note(run: str, author: str, text: str, kubeconfig: str | None, context: str | None) -> None:
-    from gameday.ledger.listening import leave_note
-
-    async with _alive(run, kubeconfig, context) as kube:
-        await leave_note(kube, run, author, text)
-    print(f"noted in {run}")
-
-
-@asynccontextmanager
-async def _alive(run: str, kubeconfig: str | None, context: str | None) -> AsyncIterator[Kube]:
-    """A client for telling a run something; that it is not there is said plainly."""
+async def _note(
+    run: str, author: str, text: str, reports: Path, kubeconfig: str | None, context: str | None
+) -> None:
+    from gameday.cli.known import how_it_ended, unknown
+    from gameday.ledger.listening import Answer, leave_note, runs_alive
     from gameday.platform.errors import ApiError
     from gameday.platform.kube import Kube
 
     async with await Kube.connect(kubeconfig, context) as kube:
         try:
-            yield kube
+            answer = await leave_note(kube, run, author, text, NOTED_WITHIN)
         except ApiError as error:
             if error.status != 404:
                 raise
-            fail(f"no run {run} is alive in {kube.context}; see gameday status", 2)
+            if not await how_it_ended(kube, run, reports):
+                unknown(kube, run, reports, await runs_alive(kube))
+            answer = Answer.ENDED
+    if answer is Answer.ENDED:
+        fail(f"not noted: {run} has ended", INVALID)
+    if answer is Answer.NONE:
+        fail(
+            f"not noted: {run} did not answer within {NOTED_WITHIN:g} s; it may be dead or cut off: look "
+            f"with gameday status, and restore what it left: gameday recover --run {run}"
+        )
+    print(f"noted in {run}")
 
 
 def recover(
@@ -209,7 +219,7 @@ async def _recover(wanted: Wanted, kubeconfig: str | None, context: str | None) 
             if wanted.folder is not None:
                 return await _from_folder(kube, wanted.folder, wanted, signals)
             if wanted.forget:
-                return await _forget(kube, str(wanted.run), wanted.force)
+                return await _forget(kube, str(wanted.run), wanted)
             if wanted.watch:
                 service = Service(kube, wanted.listen, wanted.slack, _show, _say, wanted.by)
                 with _patiently(signals, service.stop):
@@ -243,7 +253,7 @@ def _patiently(signals: Signals, stop: Callable[[], None] = lambda: None) -> Ite
 
 async def _once(kube: Kube, wanted: Wanted, signals: Signals) -> bool:
     """Every run that died, or the one that is named, at the same time."""
-    from gameday.ledger import restorations
+    from gameday.cli.known import how_it_ended, unknown
     from gameday.ledger.janitor import Attempt, attempt
     from gameday.ledger.key import read_key
     from gameday.ledger.recovery import How
@@ -255,10 +265,13 @@ async def _once(kube: Kube, wanted: Wanted, signals: Signals) -> bool:
     runs: list[InForce | str] = [r for r in found.runs if wanted.run in (None, r.run)]
     if not runs and wanted.run and await read_key(kube, wanted.run):
         runs = [wanted.run]  # its Lease and its record are gone, and it did not end
-    if not runs:
-        _say(f"nothing to recover in {kube.context}" + (f" for {wanted.run}" if wanted.run else ""))
-        if wanted.run and (known := await restorations.read(kube, wanted.run)):
-            _say(f"  {known}")
+    if not runs and wanted.run:
+        if not (known := await how_it_ended(kube, wanted.run, wanted.reports)):
+            unknown(kube, wanted.run, wanted.reports, (r.run for r in found.runs))
+        _say(f"nothing to recover in {kube.context} for {wanted.run}, which has ended")
+        _say(f"  {known}")
+    elif not runs:
+        _say(f"nothing to recover in {kube.context}")
     if wanted.allow_unverified:
         for unproved in (r for r in runs if isinstance(r, InForce) and not r.proved):
             _say(f"nothing proves that run {unproved.run} wrote this, and it is executed now:")
@@ -282,12 +295,18 @@ async def _once(kube: Kube, wanted: Wanted, signals: Signals) -> bool:
     return left
 
 
-async def _forget(kube: Kube, run: str, force: bool) -> bool:
+async def _forget(kube: Kube, run: str, wanted: Wanted) -> bool:
+    from gameday.cli.known import unknown
+    from gameday.ledger.key import read_key
     from gameday.ledger.recovery import How, forget
+    from gameday.ledger.survey import in_force
     from gameday.platform.fence import Lost
 
+    there = [r.run for r in await in_force(kube)]
+    if run not in there and not await read_key(kube, run):
+        unknown(kube, run, wanted.reports, there)
     try:
-        dropped = await forget(kube, run, how=How(force=force))
+        dropped = await forget(kube, run, how=How(force=wanted.force))
     except Lost as lost:
         fail(one_line(f"{lost}; abort it with: gameday abort {run}"), 2)
     _say(f"{run}: forgotten")

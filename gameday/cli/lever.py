@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gameday.cli.options import FAILED, INVALID, Context, Kubeconfig, fail, plainly
+from gameday.cli.options import FAILED, INVALID, Context, Kubeconfig, Reports, fail, plainly
 from gameday.user import user_name
 
 if TYPE_CHECKING:
@@ -64,17 +65,19 @@ def abort(
     everything: Annotated[bool, typer.Option("--all", help="Every run in the cluster.")] = False,
     reason: Annotated[str, typer.Option(help="Why; it goes into the report.")] = "gameday abort",
     wait: Annotated[float, typer.Option(help="Seconds to wait for the run's answer.")] = 10.0,
+    reports: Reports = Path("reports"),
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
     """Tell a run, wherever it runs, to stop and put everything back; wait until it does.
 
-    Exit codes: 0, it heard, or has ended; 2, there is no such run; 3, it did not answer.
+    Exit codes: 0, it heard, or has ended; 2, no such run is known; 3, it did not answer. That it has ended
+    is known while it is asked, from its folder in --reports, and of a run that died, once it is restored.
     """
     if (run is None) != everything:
         fail("name one run, or say --all", INVALID)
     with plainly():
-        asyncio.run(_abort(run, f"{reason} (by {user_name()})", wait, kubeconfig, context))
+        asyncio.run(_abort(run, f"{reason} (by {user_name()})", wait, reports, kubeconfig, context))
 
 
 async def _halt(reason: str, until: datetime | None, kubeconfig: str | None, context: str | None) -> None:
@@ -122,7 +125,7 @@ async def _unhalt(number: int | None, kubeconfig: str | None, context: str | Non
 
 
 async def _abort(
-    run: str | None, reason: str, wait: float, kubeconfig: str | None, context: str | None
+    run: str | None, reason: str, wait: float, reports: Path, kubeconfig: str | None, context: str | None
 ) -> None:
     from gameday.ledger.listening import Answer, runs_alive
     from gameday.platform.kube import Kube
@@ -131,7 +134,9 @@ async def _abort(
         runs = [run] if run is not None else await runs_alive(kube)
         if not runs:
             print(f"no run is alive in {kube.context}")
-        answers = await asyncio.gather(*(_ask(kube, r, reason, wait, alone=run is not None) for r in runs))
+        answers = await asyncio.gather(
+            *(_ask(kube, r, reason, wait, None if run is None else reports) for r in runs)
+        )
     for asked, answer in zip(runs, answers, strict=True):
         print(f"{asked} {answer.value}" + (f" within {wait:g} s" if answer is Answer.NONE else ""))
     if silent := [asked for asked, answer in zip(runs, answers, strict=True) if answer is Answer.NONE]:
@@ -142,8 +147,10 @@ async def _abort(
         )
 
 
-async def _ask(kube: Kube, run: str, reason: str, wait: float, *, alone: bool) -> Answer:
-    from gameday.ledger.listening import Answer, ask_to_abort
+async def _ask(kube: Kube, run: str, reason: str, wait: float, reports: Path | None) -> Answer:
+    """The run's answer. `reports`: where to look for a run that a person named, and that is not there."""
+    from gameday.cli.known import how_it_ended, unknown
+    from gameday.ledger.listening import Answer, ask_to_abort, runs_alive
     from gameday.platform.errors import ApiError
 
     try:
@@ -151,8 +158,8 @@ async def _ask(kube: Kube, run: str, reason: str, wait: float, *, alone: bool) -
     except ApiError as error:
         if error.status != 404:
             raise
-        if alone:
-            fail(f"no run {run} is alive in {kube.context}; see gameday status", INVALID)
+        if reports is not None and not await how_it_ended(kube, run, reports):
+            unknown(kube, run, reports, await runs_alive(kube))
         return Answer.ENDED
 
 

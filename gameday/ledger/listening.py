@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,7 +21,8 @@ from gameday.platform.resources import LEASES
 
 ABORT_ANNOTATION = "gameday.dev/abort"  # set by `gameday abort`: its text is the reason
 HEARD_ANNOTATION = "gameday.dev/abort-heard"  # set by the run, once it aborts
-NOTE_ANNOTATION = "gameday.dev/note-"  # and a number: set by `gameday note`, "author: text"
+# And a number: set by `gameday note`, "author: text"; removed by the run, once heard.
+NOTE_ANNOTATION = "gameday.dev/note-"
 ASK_EVERY = 0.2  # seconds between two looks for the answer
 
 
@@ -53,14 +54,17 @@ class Listener:
             elif key.startswith(NOTE_ANNOTATION):
                 author, _, text = written[key].partition(": ")
                 self._said.note(author, text)
+        answers: dict[str, str | None] = dict.fromkeys(k for k in written if k.startswith(NOTE_ANNOTATION))
         if ABORT_ANNOTATION in written and HEARD_ANNOTATION not in written:
+            answers[HEARD_ANNOTATION] = "true"
+        if answers:
             # Tried again with the next look.
             with contextlib.suppress(PlatformError), fallback.to_ourselves():
-                await _annotate(self._kube, self._ref, HEARD_ANNOTATION, "true")
+                await _annotate(self._kube, self._ref, answers)
 
 
 class Answer(Enum):
-    """The outcome of asking a run to abort."""
+    """The outcome of telling a run something."""
 
     HEARD = "heard it, and puts everything back"
     ENDED = "has ended"
@@ -72,24 +76,35 @@ async def ask_to_abort(kube: Kube, run: str, reason: str, within: float) -> Answ
 
     ApiError 404 when there is no such run; other PlatformErrors when it could not be asked.
     """
+    return await _told(kube, run, ABORT_ANNOTATION, reason, within, lambda there: HEARD_ANNOTATION in there)
+
+
+async def leave_note(kube: Kube, run: str, author: str, text: str, within: float) -> Answer:
+    """Have a run write a person's words into its log, and wait up to `within` seconds until it does.
+
+    ApiError 404 when there is no such run; other PlatformErrors when it could not be told.
+    """
+    key = f"{NOTE_ANNOTATION}{time.time_ns()}"
+    return await _told(kube, run, key, f"{author}: {text}", within, lambda there: key not in there)
+
+
+async def _told(
+    kube: Kube, run: str, key: str, text: str, within: float, heard: Callable[[dict[str, str]], bool]
+) -> Answer:
+    """Write on a run's Lease, and wait for the run's answer there. `heard`: whether annotations hold it."""
     ref = ref_of(run)
-    await _annotate(kube, ref, ABORT_ANNOTATION, reason)
+    await _annotate(kube, ref, {key: text})
     deadline = time.monotonic() + within
     while True:
         with contextlib.suppress(PlatformError):
             lease = await read(kube, ref)
-            if HEARD_ANNOTATION in _annotations(lease):
+            if lease is not None and heard(_annotations(lease)):
                 return Answer.HEARD
             if lease is None or not lease["spec"].get("holderIdentity"):
                 return Answer.ENDED
         if time.monotonic() > deadline:
             return Answer.NONE
         await asyncio.sleep(ASK_EVERY)
-
-
-async def leave_note(kube: Kube, run: str, author: str, text: str) -> None:
-    """Have a run write a person's words into its log. ApiError 404 when there is no such run."""
-    await _annotate(kube, ref_of(run), f"{NOTE_ANNOTATION}{time.time_ns()}", f"{author}: {text}")
 
 
 async def runs_alive(kube: Kube) -> list[str]:
@@ -112,5 +127,5 @@ def _annotations(lease: Object | None) -> dict[str, str]:
     return dict((lease or {}).get("metadata", {}).get("annotations") or {})
 
 
-async def _annotate(kube: Kube, ref: Ref, key: str, value: str) -> None:
-    await kube.patch(ref, {"metadata": {"annotations": {key: value}}}, "merge")
+async def _annotate(kube: Kube, ref: Ref, values: Mapping[str, str | None]) -> None:
+    await kube.patch(ref, {"metadata": {"annotations": dict(values)}}, "merge")

@@ -106,7 +106,7 @@ def test_an_abort_condition_restores(gameday: Program, tmp_path: Path, world_unc
 def test_aborting_a_run_that_does_not_exist(gameday: Program) -> None:
     ended = gameday("abort", "nobody-knows-it")
     assert ended.code == 2
-    assert "no run nobody-knows-it is alive" in ended.output
+    assert "no run nobody-knows-it is known in" in ended.output
 
 
 async def test_an_interrupt_ends_the_wait_for_recovery(

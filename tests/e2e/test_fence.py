@@ -100,7 +100,8 @@ async def test_a_folder_brings_back_what_the_cluster_has_forgotten(
     for ref in (record_ref(name), ref_of(name), Ref("v1", "Secret", f"gameday-{name}", NAMESPACE)):
         await kube.patch(ref, {"metadata": {"finalizers": None}}, "merge")
         await kube.delete(ref)
-    assert "nothing to recover" in gameday("recover", "--run", name).output
+    lost = gameday("recover", "--run", name, "--reports", gameday.reports)
+    assert (lost.code, "gameday recover --from" in lost.output) == (2, True), lost.output
     recovered = gameday("recover", "--from", gameday.reports / name)
     assert recovered.code == 0, recovered.output
     assert f"{name}: restored" in recovered.output
