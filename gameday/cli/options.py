@@ -132,14 +132,13 @@ def plainly(failed: int = FAILED) -> Iterator[None]:
 
     `failed` is the exit code for a system that can't be asked. Defects of ours pass: `main` tells of them.
     """
-    from asyncio import CancelledError
-
     from gameday.experiment.problems import InvalidExperiment
     from gameday.extend import PlanError
     from gameday.platform.errors import ConfigError, Failure
 
     try:
-        yield
+        with stopped():
+            yield
     except InvalidExperiment as invalid:
         for problem in invalid.problems:
             print(problem, file=sys.stderr)
@@ -148,8 +147,6 @@ def plainly(failed: int = FAILED) -> Iterator[None]:
         fail(str(error), INVALID)
     except Failure as error:
         fail(str(error), failed)
-    except CancelledError:
-        fail("stopped; nothing was touched", INTERRUPTED)
 
 
 def duration(option: str, text: str) -> float:
@@ -166,12 +163,17 @@ def duration(option: str, text: str) -> float:
 
 
 @contextmanager
-def interruptible(text: str = "stopped; no fault is in force") -> Iterator[None]:
-    """Ctrl-C outside a run, which answers it by itself."""
+def stopped(text: str = "stopped") -> Iterator[None]:
+    """What a signal stopped outside a run, which answers signals by itself.
+
+    Where `Signals` listens all of them arrive as a cancellation; Ctrl-C alone stops what does not listen yet.
+    """
+    from asyncio import CancelledError
+
     try:
         yield
-    except KeyboardInterrupt:
-        fail(text, 130)
+    except (CancelledError, KeyboardInterrupt):
+        fail(text, INTERRUPTED)
 
 
 def read(file: Path, sets: list[str] | None, values: Path | None, *, secrets: bool = True) -> Loaded:

@@ -28,9 +28,9 @@ from gameday.cli.options import (
     asks_prometheus,
     duration,
     fail,
-    interruptible,
     plainly,
     read,
+    stopped,
 )
 from gameday.cli.terminal import console, never_wait, ours
 from gameday.platform.shield import then_leave
@@ -161,7 +161,7 @@ def plan(
     require_consent: RequireConsent = False,
 ) -> None:
     """Resolve the targets, check everything, and show what a run would do. Changes nothing."""
-    with plainly():
+    with plainly(), stopped("stopped; nothing was touched"):
         loaded = read(file, sets, values)
         options = replace(
             _options(kubeconfig, context, prometheus, slurmrestd, seed),
@@ -263,18 +263,20 @@ def up(
     ] = None,
 ) -> None:
     """Start the sandbox and keep it up, for kubectl and for experiments."""
-    with plainly(), interruptible("the sandbox is down"):
+    with plainly(), stopped("the sandbox is down"):
         asyncio.run(_up(nodes, directory))
 
 
 async def _up(nodes: int, directory: Path | None) -> None:
+    from gameday.run.signals import Signals
     from gameday.sandbox import sandbox
 
-    async with sandbox(directory, nodes=nodes, on_progress=lambda text: print(text, file=sys.stderr)) as box:
-        for name, value in box.environment.items():
-            print(f"export {name}={value}", file=ours(), flush=True)
-        more = (
-            "it stays up until Ctrl-C; with the lines above in another terminal, gameday and kubectl use it"
-        )
-        print(more, file=sys.stderr, flush=True)
-        await asyncio.Event().wait()
+    starting = sandbox(directory, nodes=nodes, on_progress=lambda text: print(text, file=sys.stderr))
+    with Signals():
+        async with starting as box:
+            for name, value in box.environment.items():
+                print(f"export {name}={value}", file=ours(), flush=True)
+            until = "it stays up until Ctrl-C"
+            more = f"{until}; with the lines above in another terminal, gameday and kubectl use it"
+            print(more, file=sys.stderr, flush=True)
+            await asyncio.Event().wait()

@@ -210,16 +210,6 @@ async def logged_in(loading: Awaitable[Any]) -> Any:
         raise ConfigException(f"it is not as a kubeconfig has to be ({what})") from error
 
 
-def contexts(files: str) -> list[str]:
-    """The names of the contexts in kubeconfigs, as far as these can be read, for a message."""
-    from kubernetes.aio.config.kube_config import KubeConfigMerger
-
-    try:
-        return sorted(c["name"] for c in KubeConfigMerger(files).config.value["contexts"])
-    except _UNFIT:
-        return []
-
-
 def cluster_info(loader: Any) -> dict[str, Any] | None:
     """What a plugin with `provideClusterInfo` hears of the cluster; None for one without.
 

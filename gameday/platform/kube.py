@@ -12,6 +12,7 @@ from gameday.platform import answers, credentials, fence
 from gameday.platform.apiserver import ApiServer
 from gameday.platform.errors import ApiError, ConfigError, NoCredentials
 from gameday.platform.exec import Exec
+from gameday.platform.kubeconfig import contexts, existing, unfit
 from gameday.platform.objects import Object, Ref, Resource, field_selector, url_path, version_path
 from gameday.platform.on_demand import import_on_demand
 from gameday.platform.resources import (
@@ -95,7 +96,7 @@ class Kube(ApiServer):
         )
         configuration.trace_configs = [fence.tracing()]
         files = str(kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
-        found = [f for f in files.split(":") if f and Path(f).expanduser().exists()]
+        found = existing(files)
         try:
             if found:
                 loading = load_kube_config(files, context, configuration, persist_config=False)
@@ -129,11 +130,10 @@ class Kube(ApiServer):
                     f"no kubeconfig at {files} and not in a pod: name one with --kubeconfig or $KUBECONFIG, "
                     "or start a sandbox: gameday sandbox up (`run` and `plan` have --sandbox)"
                 ) from error
-            known = ", ".join(credentials.contexts(files))
+            known = ", ".join(contexts(files)) or "none"
             what = f"context {context!r} cannot be used" if context else "the kubeconfig cannot be used"
-            raise ConfigError(
-                f"{what} ({files}): {error} (contexts for --context: {known or 'none'})"
-            ) from error
+            why = unfit(files, context) or error
+            raise ConfigError(f"{what} ({files}): {why} (contexts for --context: {known})") from error
 
     @property
     def environment(self) -> dict[str, str]:

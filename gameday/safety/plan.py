@@ -17,7 +17,7 @@ from gameday.experiment.text import some
 from gameday.extend import Fault, FaultPlan, PlanError
 from gameday.faults.lost import check_losses, not_restored, with_dependents, with_losses
 from gameday.platform.effect import Effect, NodeState, of_victim
-from gameday.platform.errors import Failure
+from gameday.platform.errors import ConfigError, Failure
 from gameday.platform.shield import or_leave
 from gameday.platform.world import Approved, Victim, World
 from gameday.safety.cluster import Cluster, cluster_of, systems_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 VERSION = 5
 VALID_FOR = 3600.0  # seconds for which a kept plan may be run
 CHANGED = "the plan was changed after it was made, or is damaged: make it again"
+NO_PLAN = "is no plan; expected what `gameday plan -o` writes"
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class Plan:
 class Kept:
     """A plan's file, read once: who changes the file afterwards changes nothing.
 
-    `trouble` is why it can't be run. That is said where plans are refused, with a log and a verdict.
+    `trouble` is why a plan can't be run. That is said where plans are refused, with a log and a verdict.
     """
 
     data: Mapping[str, Any]
@@ -167,6 +168,7 @@ class Kept:
 
     @classmethod
     def read(cls, path: Path) -> Kept:
+        """Raises ConfigError for a file that is not there, or no plan at all: the command line is wrong."""
         try:
             return cls(read_plan(path))
         except PlanError as error:
@@ -185,12 +187,18 @@ class Kept:
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """The plan of a file as data, whole and unchanged. Raises PlanError."""
+    """The plan of a file as data, whole and unchanged. Raises ConfigError and PlanError."""
     try:
         data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise PlanError(f"the plan {path} can't be read: {error}") from error
-    if not isinstance(data, dict) or data.get("version") != VERSION:
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: does not exist") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {NO_PLAN}") from error
+    if not isinstance(data, dict) or not {"version", "experiment", "steps", "digest"} <= data.keys():
+        raise ConfigError(f"{path}: {NO_PLAN}")
+    if data["version"] != VERSION:
         raise PlanError(CHANGED)
     if data.get("digest") != digest_of({k: v for k, v in data.items() if k != "digest"}):
         raise PlanError(CHANGED)

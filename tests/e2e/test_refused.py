@@ -218,6 +218,22 @@ def test_a_saved_plan_is_run_as_it_is(gameday: Program, tmp_path: Path, world_un
     _refused(gameday.run(file, "--plan", plan), "changed after it was made")
 
 
+@pytest.mark.parametrize("text", [None, "", "no JSON", "{}", "[]", '{"version": 5}', "[" * 100_000])
+def test_a_file_that_is_no_plan_is_a_wrong_command_line(
+    gameday: Program, tmp_path: Path, text: str | None
+) -> None:
+    """Nobody changed such a plan or damaged it, and a run that never was has no folder."""
+    file, plan = write(tmp_path, method=[SCALE]), tmp_path / "plan.json"
+    if text is not None:
+        plan.write_text(text)
+    words = "does not exist" if text is None else "is no plan"
+    for ended in (gameday.run(file, "--plan", plan), gameday("approve", plan, file, "--yes")):
+        assert (ended.code, ended.folder) == (2, None), ended.output
+        assert f"gameday: {plan}: {words}" in ended.output
+        assert "damaged" not in ended.output
+    assert not gameday.reports.exists()
+
+
 def test_a_refused_plan_says_so_last_and_shows_no_steps_that_it_does_not_have(
     gameday: Program, tmp_path: Path
 ) -> None:

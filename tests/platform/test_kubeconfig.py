@@ -109,7 +109,29 @@ async def test_a_password_that_no_server_takes_any_more_is_refused_in_words(tmp_
     assert "hunter2" not in str(refused.value)
 
 
-async def test_an_empty_one_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "kubeconfig").write_text("")
-    with pytest.raises(ConfigError, match="cannot be used"):
-        await Kube.connect(tmp_path / "kubeconfig")
+@pytest.mark.parametrize(
+    ("text", "context", "words"),
+    [
+        ("", None, ["kubeconfig holds nothing; expected a mapping"]),
+        ("a token of somebody", None, ["kubeconfig holds text; expected a mapping"]),
+        ("[]", None, ["kubeconfig holds a list; expected a mapping"]),
+        ("{clusters: here}", None, ["clusters in", "is text; expected a list"]),
+        ("{users: [{name: me, user: secretly}]}", None, ["item 1 of users in", "expected name and user"]),
+        ("{contexts: [here]}", None, ["item 1 of contexts in", "expected name and context"]),
+        (None, "mars", ["context 'mars' cannot be used", "there is no context mars", "--context: here)"]),
+        (None, "here", ["the context here names the cluster gone, and there is none of that name"]),
+    ],
+)
+async def test_one_that_is_none_is_refused_in_words(
+    text: str | None, context: str | None, words: list[str], tmp_path: Path
+) -> None:
+    """In our words, not in Python's or the library's: nobody outside knows what an object with a name is."""
+    lost: dict[str, Any] = {"contexts": [{"name": "here", "context": {"cluster": "gone", "user": "here"}}]}
+    file = written(tmp_path, **lost)
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match="cannot be used") as refused:
+        await Kube.connect(file, context)
+    told = str(refused.value)
+    assert [word for word in words if word not in told] == []
+    assert [w for w in ("object", "somebody", "secretly", "Expected") if w in told] == []

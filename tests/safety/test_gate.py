@@ -572,7 +572,8 @@ def test_the_file_of_a_kept_plan_is_read_once(written: Any, tmp_path: Path) -> N
     assert kept.seed == 7
     with pytest.raises(PlanError, match="does not hold all steps"):
         kept.plan(written)
-    unread = Kept.read(file)
-    assert unread.seed is None
-    with pytest.raises(PlanError, match="can't be read"):
-        unread.plan(written)
+    file.write_text(json.dumps({**data, "digest": digest_of(data), "seed": 8}))
+    changed = Kept.read(file)
+    assert changed.seed is None
+    with pytest.raises(PlanError, match="was changed"):
+        changed.plan(written)

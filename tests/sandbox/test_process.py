@@ -143,3 +143,31 @@ async def test_what_it_prints_can_be_evaluated_by_a_shell(tmp_path: Path) -> Non
     told = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines)
     assert told.keys() >= {"KUBECONFIG", "GAMEDAY_PROMETHEUS_URL", "SLURM_JWT"}
     assert not [value for value in told.values() if "*" in value]
+
+
+@pytest.mark.parametrize(
+    ("stop", "early"), [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGHUP, False)]
+)
+async def test_nothing_is_left_of_one_that_is_told_to_stop(
+    tmp_path: Path, stop: signal.Signals, early: bool
+) -> None:
+    """Neither its folder nor a process, while it starts or later; whoever tells it so."""
+    with (tmp_path / "said.txt").open("wb") as said:
+        up = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gameday", "sandbox", "up"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=said,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+    assert up.stdout is not None
+
+    async def folder() -> list[Path]:
+        return [*tmp_path.glob("gameday-sandbox-*/kubeconfig")]
+
+    await (eventually(folder, bool) if early else up.stdout.readline())
+    assert await folder()
+    up.send_signal(stop)
+    assert await up.wait() == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["said.txt"]
+    assert processes_about(tmp_path) == []
+    assert (tmp_path / "said.txt").read_text().endswith("gameday: the sandbox is down\n")

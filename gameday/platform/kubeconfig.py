@@ -1,0 +1,61 @@
+"""What is wrong with kubeconfigs, for a message: the library says it in Python's words, or in its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from yaml import YAMLError, safe_load
+
+from gameday.experiment.text import describe
+
+_PARTS = {"clusters": "cluster", "contexts": "context", "users": "user"}
+
+
+def existing(files: str) -> list[Path]:
+    """The files of $KUBECONFIG that are there."""
+    return [path for f in files.split(":") if f and (path := Path(f).expanduser()).exists()]
+
+
+def contexts(files: str) -> list[str]:
+    """The names of the contexts in kubeconfigs, as far as these can be read."""
+    try:
+        documents = [safe_load(path.read_text()) for path in existing(files)]
+        return sorted({str(c["name"]) for d in documents for c in d["contexts"]})
+    except (YAMLError, OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def unfit(files: str, context: str | None) -> str:
+    """The first thing that is not as in a kubeconfig, or is not there; "" where none is found."""
+    named: dict[str, dict[str, dict[str, Any]]] = {part: {} for part in _PARTS}
+    chosen = context
+    for path in existing(files):
+        try:
+            document = safe_load(path.read_text())
+        except (YAMLError, OSError, ValueError):
+            return ""  # the library says where
+        if not isinstance(document, dict):
+            return f"{path} holds {_kind(document)}; expected a mapping with clusters, contexts and users"
+        for part, one in _PARTS.items():
+            items = document.get(part) or []
+            if not isinstance(items, list):
+                return f"{part} in {path} is {_kind(items)}; expected a list"
+            for number, item in enumerate(items, 1):
+                whole = isinstance(item, dict) and "name" in item
+                if not whole or not isinstance(item.get(one) or {}, dict):
+                    return f"item {number} of {part} in {path} is not whole; expected name and {one}"
+                named[part].setdefault(str(item["name"]), item.get(one) or {})
+        chosen = context or document.get("current-context", chosen)  # the last file's, as the library has it
+    if chosen and str(chosen) not in named["contexts"]:
+        return f"there is no context {chosen}"
+    for part, one in (("clusters", "cluster"), ("users", "user")):
+        wanted = named["contexts"].get(str(chosen), {}).get(one)
+        if wanted and str(wanted) not in named[part]:
+            return f"the context {chosen} names the {one} {wanted}, and there is none of that name"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    """What a value is, and no text itself: a file that is no kubeconfig may hold a token."""
+    return "text" if isinstance(value, str) else describe(value)
