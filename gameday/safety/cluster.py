@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gameday.platform import gpud
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
 from gameday.platform.world import World
+from gameday.safety.installed import fault_of
+
+if TYPE_CHECKING:
+    from gameday.safety.plan import StepPlan
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,11 @@ async def cluster_of(kube: Kube) -> Cluster:
     return Cluster(found["metadata"]["uid"], kube.server, await kube.version(), kube.context)
 
 
-def systems_of(world: World, kinds: Iterable[str]) -> dict[str, str]:
-    """The addresses of the systems beside the cluster on which steps of these kinds act."""
-    found = {}
-    if "slurm" in kinds and world.slurm is not None:
+def systems_of(world: World, steps: Iterable[StepPlan]) -> dict[str, str]:
+    """The addresses of the systems beside the cluster on which these steps act, by whoever."""
+    found, planned = {}, list(steps)
+    if world.slurm is not None and any(fault_of(s.kind, s.fault.spec).needs_slurm for s in planned):
         found["Slurm"] = str(world.slurm.via)
-    if "gpu" in kinds and (address := os.environ.get(gpud.ADDRESS)):
+    if any(s.kind == "gpu" for s in planned) and (address := os.environ.get(gpud.ADDRESS)):
         found["GPUd"] = address
     return found

@@ -140,7 +140,7 @@ class Plan:
 
     def other_systems(self, world: World) -> list[str]:
         """Where systems beside the cluster are others than the plan was made with: a sentence each."""
-        systems = systems_of(world, {s.kind for s in self.steps.values()})
+        systems = systems_of(world, self.steps.values())
         return [
             f"the plan was made for {name} at {self.systems.get(name, 'no address')}, and this run would use "
             f"{systems.get(name, 'none')}"
@@ -254,7 +254,7 @@ async def make_plan(experiment: Experiment, world: World, valid_for: float = VAL
             plan.problems.append((place.path, str(error)))
             continue
         plan.steps[place.path] = _step(place, made)
-    plan.systems = systems_of(world, {s.kind for s in plan.steps.values()})
+    plan.systems = systems_of(world, plan.steps.values())
     return plan
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,39 @@ from gameday.platform.kube import Kube
 from gameday.platform.resources import SIGNING_REQUESTS
 from gameday.safety.plan import digest_of
 from tests.e2e.experiments import SCALE, write
+from tests.e2e.test_outside_package import Elsewhere
 from tests.safety.test_gate import keep, run
+from tests.support.packages import package
 from tests.support.program import Program
 from tests.support.slack import FakeSlack
 from tests.support.snapshot import Snapshot
 
+ON_SLURM = """
+from typing import ClassVar
+
+from gameday.extend import Evidence, Fault, FaultPlan, Spec
+
+
+class AskSpec(Spec):
+    job: str
+
+
+class Ask(Fault[AskSpec]):
+    '''Asks Slurm, and nobody else.'''
+    Spec: ClassVar = AskSpec
+    example: ClassVar = "acmeAsk: {job: trainer}"
+    needs_slurm: ClassVar = True
+    instant: ClassVar = True
+
+    async def plan(self, spec, world):
+        return FaultPlan(spec, (), changes=("a question",))
+
+    async def inject(self, plan, step):
+        step.record(jobs=len(await step.world.slurm.jobs()))
+
+    async def settled(self, plan, injected, world):
+        return Evidence("in")
+"""
 CORDON = {"cordon": {"nodes": {"names": ["gpu-0"]}}, "for": "1s"}
 
 
@@ -126,3 +155,22 @@ async def test_a_plan_is_for_the_slurm_that_it_was_made_with(
     assert "the plan was made for Slurm at" in " ".join(ended.output.split())
     other = await run(gameday, file, "--plan", kept)
     assert other.code == 0, other.output
+
+
+async def test_a_plan_of_another_packages_fault_is_for_the_slurm_that_it_was_made_with(
+    gameday: Program, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """The address of another Slurm is here another name of the same one, so that nothing else refuses it."""
+    entries = "[gameday.faults]\nacmeAsk = acme_ask:Ask\n"
+    acme = Elsewhere(gameday.platform, tmp_path, Path(sys.executable))
+    acme.environment |= package(tmp_path / "installed", "acme_ask", ON_SLURM, entries)
+    file = write(tmp_path, method=[{"acmeAsk": {"job": "trainer"}}])
+    kept = await keep(acme, file)
+    url = acme.environment["GAMEDAY_SLURM_URL"]
+    other = {"GAMEDAY_SLURM_URL": url.replace("127.0.0.1", "localhost")}
+    assert other["GAMEDAY_SLURM_URL"] != url
+    ended = await asyncio.to_thread(acme.run, file, "--plan", kept, env=other)
+    assert ended.code == 4, ended.output
+    assert "the plan was made for Slurm at" in " ".join(ended.output.split())
+    same = await run(acme, file, "--plan", kept)
+    assert same.code == 0, same.output
