@@ -257,30 +257,30 @@ async def _once(kube: Kube, wanted: Wanted, signals: Signals) -> bool:
     from gameday.ledger.janitor import Attempt, attempt
     from gameday.ledger.key import read_key
     from gameday.ledger.recovery import How
-    from gameday.ledger.survey import InForce, survey
+    from gameday.ledger.survey import survey
 
     found = await survey(kube)
     for text in found.strangers:
         _say(f"gameday: {text}")
-    runs: list[InForce | str] = [r for r in found.runs if wanted.run in (None, r.run)]
-    if not runs and wanted.run and await read_key(kube, wanted.run):
-        runs = [wanted.run]  # its Lease and its record are gone, and it did not end
-    if not runs and wanted.run:
+    runs = [r for r in found.runs if wanted.run in (None, r.run)]
+    names = [r.run for r in runs]
+    if not names and wanted.run and await read_key(kube, wanted.run):
+        names = [wanted.run]  # its Lease and its record are gone, and it did not end
+    if not names and wanted.run:
         if not (known := await how_it_ended(kube, wanted.run, wanted.reports)):
             unknown(kube, wanted.run, wanted.reports, (r.run for r in found.runs))
         _say(f"nothing to recover in {kube.context} for {wanted.run}, which has ended")
         _say(f"  {known}")
-    elif not runs:
+    elif not names:
         _say(f"nothing to recover in {kube.context}")
     if wanted.allow_unverified:
-        for unproved in (r for r in runs if isinstance(r, InForce) and not r.proved):
+        for unproved in (r for r in runs if not r.proved):
             _say(f"nothing proves that run {unproved.run} wrote this, and it is executed now:")
             for entry in unproved.entries:
                 _say(f"  {entry.operation.ref}: {entry.operation.summary}")
     how = How(force=wanted.force, allow_unverified=wanted.allow_unverified, by=wanted.by)
-    names = [r if isinstance(r, str) else r.run for r in runs]
     told = {name: Aftermath(wanted.reports / name, wanted.by) for name in names}
-    attempts = [attempt(kube, r, how, _both(told[n].hear)) for n, r in zip(names, runs, strict=True)]
+    attempts = [attempt(kube, name, how, _both(told[name].hear)) for name in names]
     left, ended = False, list[Attempt]()
     with _patiently(signals):
         for done in asyncio.as_completed(attempts):
@@ -299,10 +299,10 @@ async def _forget(kube: Kube, run: str, wanted: Wanted) -> bool:
     from gameday.cli.known import unknown
     from gameday.ledger.key import read_key
     from gameday.ledger.recovery import How, forget
-    from gameday.ledger.survey import in_force
+    from gameday.ledger.survey import survey
     from gameday.platform.fence import Lost
 
-    there = [r.run for r in await in_force(kube)]
+    there = [r.run for r in (await survey(kube)).runs]
     if run not in there and not await read_key(kube, run):
         unknown(kube, run, wanted.reports, there)
     try:

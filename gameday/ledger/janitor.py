@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gameday.events import Emit
 from gameday.ledger.observer import Observer
 from gameday.ledger.recovery import How, Recovered, recover
-from gameday.ledger.survey import InForce, survey
+from gameday.ledger.survey import survey
 from gameday.platform.errors import PlatformError
 from gameday.platform.fence import Lost
 from gameday.platform.kube import Kube
@@ -37,17 +37,16 @@ class Attempt:
         return bool(self.failure) or (self.result is not None and not self.result.restored)
 
 
-async def attempt(kube: Kube, run: InForce | str, how: How, emit: Emit = lambda _: None) -> Attempt:
+async def attempt(kube: Kube, run: str, how: How, emit: Emit = lambda _: None) -> Attempt:
     """Restore one run. Never raises."""
-    name = run if isinstance(run, str) else run.run
     try:
-        return Attempt(name, await recover(kube, run, emit, how=how))
+        return Attempt(run, await recover(kube, run, emit, how=how))
     except Lost as lost:
-        return Attempt(name, lost=str(lost))
+        return Attempt(run, lost=str(lost))
     except PlatformError as error:
-        return Attempt(name, failure=str(error))
+        return Attempt(run, failure=str(error))
     except Exception as error:  # a record that breaks us must not keep the others from being restored
-        return Attempt(name, failure=f"{type(error).__name__}: {error}")
+        return Attempt(run, failure=f"{type(error).__name__}: {error}")
 
 
 class Janitor:
@@ -106,16 +105,16 @@ class Janitor:
         for run in found.runs:
             dead = run.lease is None or self._observer.look(run.lease)
             if dead and run.run not in self._busy and now >= self._pauses.get(run.run, (0.0, 0.0))[0]:
-                self._busy[run.run] = asyncio.create_task(self._restore(run))
+                self._busy[run.run] = asyncio.create_task(self._restore(run.run))
 
-    async def _restore(self, run: InForce) -> None:
+    async def _restore(self, run: str) -> None:
         try:
             done = await attempt(self._kube, run, How(observer=self._observer, by=self._by))
             if done.left:
-                pause = min(2 * self._pauses.get(run.run, (0.0, EVERY))[1], LONGEST_PAUSE)
-                self._pauses[run.run] = (asyncio.get_running_loop().time() + pause, pause)
+                pause = min(2 * self._pauses.get(run, (0.0, EVERY))[1], LONGEST_PAUSE)
+                self._pauses[run] = (asyncio.get_running_loop().time() + pause, pause)
             else:
-                self._pauses.pop(run.run, None)
+                self._pauses.pop(run, None)
             self._tell(done)
         finally:
-            self._busy.pop(run.run, None)
+            self._busy.pop(run, None)

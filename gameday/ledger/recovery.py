@@ -27,7 +27,7 @@ from gameday.ledger.operations import LATE
 from gameday.ledger.restorations import Restoration
 from gameday.ledger.seal import Seal
 from gameday.ledger.store import BEGUN, ClusterStore, record_ref
-from gameday.ledger.survey import InForce, bounded, entries_of, in_force
+from gameday.ledger.survey import bounded, entries_of
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.states import Audit
@@ -68,27 +68,26 @@ PLAIN = How()
 
 
 async def recover(
-    kube: Kube, run: InForce | str, emit: Emit, *, how: How = PLAIN, local: FolderLedger | None = None
+    kube: Kube, run: str, emit: Emit, *, how: How = PLAIN, local: FolderLedger | None = None
 ) -> Recovered:
     """Take a run over and undo its ledger. Raises fence.Lost when it is alive, or another's by now.
 
     `local` is the ledger of the run's folder: what the record lacks of it is written there first.
     """
-    name = run if isinstance(run, str) else run.run
-    async with taken(kube, name, how) as lease:
-        store = ClusterStore(kube, name, {}, lease, local.scope if local else None)
-        entries = await claimed(kube, store, name, lease, how, believe=local is not None, emit=emit)
+    async with taken(kube, run, how) as lease:
+        store = ClusterStore(kube, run, {}, lease, local.scope if local else None)
+        entries = await claimed(kube, store, run, lease, how, believe=local is not None, emit=emit)
         if local is not None:
             entries = await _with_folder(kube, store, local, entries)
-        ledger = Ledger.taken(kube, name, store, entries, emit, lease)
+        ledger = Ledger.taken(kube, run, store, entries, emit, lease)
         closed = {e.number for e in ledger.entries if not e.open}
         audits = await ledger.restore()
         undone = [e for e in reversed(ledger.entries) if e.open or e.number not in closed]
         await lease.sure(undoing=True)
-        result = Recovered(name, tuple(undone), tuple(audits))
+        result = Recovered(run, tuple(undone), tuple(audits))
         await _note(kube, result, how.by, emit)
         await ledger.close(restored=result.restored)
-        await end(kube, name, lease, result.restored)
+        await end(kube, run, lease, result.restored)
     return result
 
 
@@ -200,6 +199,3 @@ async def _with_folder(
     if missing or len(kept) < len(entries):
         await store.append(missing)
     return sorted([*kept, *bounded(local.scope, local.run, missing)], key=lambda e: e.number)
-
-
-__all__ = ["How", "InForce", "Recovered", "forget", "in_force", "recover"]

@@ -63,11 +63,6 @@ class Survey:
     strangers: tuple[str, ...]
 
 
-async def in_force(kube: Kube) -> list[InForce]:
-    """All runs that left something to undo, or are about to."""
-    return list((await survey(kube)).runs)
-
-
 async def survey(kube: Kube) -> Survey:
     """All runs, and all that looks like one. Raises PlatformError."""
     listed, found = await asyncio.gather(_leases(kube), records(kube))

@@ -82,6 +82,6 @@ async def test_a_run_that_died_is_named(gameday: Program, kube: Kube, tmp_path: 
 
 async def _dies(kube: Kube, name: str) -> bool:
     """A run on this machine whose process is gone is dead at once."""
-    from gameday.ledger.survey import in_force
+    from gameday.ledger.survey import survey
 
-    return any(run.run == name and not run.alive for run in await in_force(kube))
+    return any(run.run == name and not run.alive for run in (await survey(kube)).runs)

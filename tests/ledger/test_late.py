@@ -15,8 +15,9 @@ from gameday.ledger.edits import Edit
 from gameday.ledger.lease import RunLease, ref_of
 from gameday.ledger.ledger import Ledger
 from gameday.ledger.operations import ATTEMPTS, OUTDATED_LABEL, Create, Evict, Operation, Patch, Undone
-from gameday.ledger.recovery import How, in_force, recover
+from gameday.ledger.recovery import How, recover
 from gameday.ledger.store import ensure_namespace, record_ref
+from gameday.ledger.survey import survey
 from gameday.platform.errors import ApiError, PlatformError, Unreachable
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
@@ -97,8 +98,8 @@ async def test_a_patch_of_a_run_that_died(
         api_proxy.postpone("PATCH", "configmaps/late")
     await _send(ledger, await Patch.of(unlucky, target, Edit(("data", "n"), "1")))
     await kube.patch(target, {"metadata": {"labels": {OUTDATED_LABEL: "true"}}}, "merge")
-    found = next(r for r in await in_force(kube) if r.run == RUN)
-    assert (await recover(kube, found, lambda _: None, how=How(force=True))).restored
+    assert RUN in {r.run for r in (await survey(kube)).runs}
+    assert (await recover(kube, RUN, lambda _: None, how=How(force=True))).restored
     assert set(api_proxy.deliver()) <= {409, 422}
     after = await kube.get(target)
     assert after["data"] == {"n": "0"}
@@ -206,7 +207,7 @@ async def test_a_record_of_a_run_that_died(
     assert (done.restored, arriving, api_proxy.deliver()) == (True, [], [])
     for ref in (record_ref(RUN), Ref("v1", "Secret", f"gameday-{RUN}", "gameday"), ref_of(RUN)):
         assert await kube.find(ref) is None, ref
-    assert RUN not in [r.run for r in await in_force(kube)]
+    assert RUN not in [r.run for r in (await survey(kube)).runs]
 
 
 async def test_nothing_is_waited_for_when_all_of_it_arrived(

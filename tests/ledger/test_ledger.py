@@ -14,8 +14,9 @@ from gameday.ledger.edits import Edit
 from gameday.ledger.lease import RunLease, Timing
 from gameday.ledger.ledger import Ledger
 from gameday.ledger.operations import Create, Patch
-from gameday.ledger.recovery import How, in_force, recover
+from gameday.ledger.recovery import How, recover
 from gameday.ledger.store import NAMESPACE, ensure_namespace, records, unpack
+from gameday.ledger.survey import survey
 from gameday.platform.fence import Lost
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
@@ -136,18 +137,18 @@ async def test_another_process_recovers_from_the_record_alone(kube: Kube, tmp_pa
     about = {"experiment": "test", "by": "somebody"}
     dead = unguarded(kube, RUN, tmp_path, about, lambda _: None, lease)
     await dead.step("1").perform([Create.of(_config_map(3), RUN), Create.of(_config_map(4), RUN)])
-    found = next(r for r in await in_force(kube) if r.run == RUN)
+    found = next(r for r in (await survey(kube)).runs if r.run == RUN)
     assert (found.alive, found.by, len(found.open)) == (True, "somebody", 2)
     renewing = asyncio.create_task(_renew(lease))
     with pytest.raises(Lost, match="is alive"):
-        await recover(kube, found, lambda _: None)
+        await recover(kube, RUN, lambda _: None)
     renewing.cancel()
     heard: list[Event] = []
-    result = await recover(kube, found, heard.append, how=How(force=True))
+    result = await recover(kube, RUN, heard.append, how=How(force=True))
     assert result.restored
     assert {e.state for e in result.undone} == {"undone"}
     assert await kube.find(Ref.of(_config_map(3))) is None
-    assert RUN not in {r.run for r in await in_force(kube)}
+    assert RUN not in {r.run for r in (await survey(kube)).runs}
     assert await kube.find(Ref("coordination.k8s.io/v1", "Lease", f"gameday-{RUN}", NAMESPACE)) is None
 
 

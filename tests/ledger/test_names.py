@@ -10,7 +10,7 @@ from gameday.ledger.janitor import attempt
 from gameday.ledger.keeping import ensure_namespace
 from gameday.ledger.lease import RunLease, ref_of
 from gameday.ledger.recovery import How, forget, recover
-from gameday.ledger.survey import in_force
+from gameday.ledger.survey import survey
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
@@ -40,7 +40,7 @@ async def test_the_controls_own_objects_are_no_runs_records(name: str, kube: Kub
             await restoring
     assert await kube.get(Ref.of(made)) == made
     assert await kube.find(ref_of(name)) is None
-    assert await in_force(kube) == []
+    assert (await survey(kube)).runs == ()
 
 
 async def test_no_lease_makes_the_janitor_remove_another_secret(kube: Kube) -> None:

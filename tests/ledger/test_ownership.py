@@ -13,8 +13,9 @@ from gameday.events import Audited, Event
 from gameday.ledger.edits import Edit
 from gameday.ledger.ledger import Ledger
 from gameday.ledger.operations import Evict, Operation, Patch, Refused, Undone
-from gameday.ledger.recovery import How, in_force, recover
+from gameday.ledger.recovery import How, recover
 from gameday.ledger.store import ensure_namespace, records, unpack
+from gameday.ledger.survey import survey
 from gameday.platform.effect import Touch
 from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
@@ -104,8 +105,8 @@ def _recorded(found: list[Object]) -> list[tuple[str, Any, Any]]:
 
 async def _by_another_process(kube: Kube) -> list[str]:
     """What `gameday recover` does after a kill -9: it has the record alone. Returns what the audit saw."""
-    found = next(r for r in await in_force(kube) if r.run == RUN)
-    result = await recover(kube, found, lambda _: None, how=How(force=True))
+    assert RUN in {r.run for r in (await survey(kube)).runs}
+    result = await recover(kube, RUN, lambda _: None, how=How(force=True))
     return [a.state for a in result.audits]
 
 

@@ -15,7 +15,7 @@ from gameday.ledger.key import make_key, new_key, remove_key
 from gameday.ledger.operations import Create, Patch
 from gameday.ledger.seal import sign_entry
 from gameday.ledger.store import NAMESPACE, RECORD_KEY, ensure_namespace, pack, unpack
-from gameday.ledger.survey import entries_of, in_force
+from gameday.ledger.survey import entries_of, survey
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from tests.e2e.experiments import CORDON, write
@@ -83,10 +83,10 @@ async def test_the_rest_is_restored_and_the_reader_told(
     assert await kube.find(Ref.of(_config_map("unreadable"))) is None
     assert words in recovered.output
     assert f"gameday recover --run {RUN} --forget" in recovered.output
-    left = next(run for run in await in_force(kube) if run.run == RUN)
+    left = next(run for run in (await survey(kube)).runs if run.run == RUN)
     assert {e.operation.kind for e in left.open} == {"unreadable"}
     assert gameday("recover", "--run", RUN, "--forget").code == 0
-    assert RUN not in {run.run for run in await in_force(kube)}
+    assert RUN not in {run.run for run in (await survey(kube)).runs}
 
 
 @pytest.mark.fast
