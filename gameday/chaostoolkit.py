@@ -27,6 +27,8 @@ from typing import Any
 
 from chaoslib.exceptions import ActivityFailed
 
+from gameday import events
+
 __all__ = ["inject_fault", "measure_probe", "run_fault", "undo_fault"]
 
 ANSWERS = {  # a run needs a steady state, and here that is Chaos Toolkit's own hypothesis
@@ -88,13 +90,13 @@ class _Run:
 
     @property
     def is_in(self) -> bool:
-        return any(e["type"] == "fault" and e["state"] == "in" for e in self._events())
+        return any(isinstance(e, events.Fault) and e.state == "in" for e in self._events())
 
     def told(self) -> Activity:
         """The entry in Chaos Toolkit's journal."""
-        events = self._events()
-        verdict = next((e["verdict"] for e in events if e["type"] == "verdict"), None)
-        evidence = [fact for e in events if e["type"] == "fault" for fact in e.get("evidence", ())]
+        log = self._events()
+        verdict = next((e.verdict for e in log if isinstance(e, events.Verdict)), None)
+        evidence = [fact for e in log if isinstance(e, events.Fault) for fact in e.evidence]
         folder = str(self._folder) if self._folder else ""
         return {"run": self.name, "verdict": verdict, "evidence": evidence, "report": folder}
 
@@ -108,13 +110,12 @@ class _Run:
     def _folder(self) -> Path | None:
         return next(self._reports.glob(f"{self.name}-*"), None)
 
-    def _events(self) -> list[Activity]:
-        log = self._folder / "events.jsonl" if self._folder else None
-        if log is None or not log.exists():
+    def _events(self) -> list[events.Event]:
+        folder = self._folder
+        try:
+            return list(events.Log(folder / "events.jsonl")) if folder else []
+        except events.NoLog:
             return []
-        return [
-            json.loads(line) for line in log.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")
-        ]
 
 
 _held: dict[str, _Run] = {}  # faults that are in until somebody undoes them

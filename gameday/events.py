@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -395,7 +394,10 @@ def decode(line: str | bytes) -> Event | None:
     body = json.loads(line)
     if not isinstance(body, dict) or not isinstance(body.get("seq", 0), int):
         raise ValueError("a line of a log is an object with a number")
-    kind = _TYPES.get(body.pop("type", ""))
+    name = body.pop("type", "")
+    if not isinstance(name, str):
+        raise ValueError("the type of an event is a word")
+    kind = _TYPES.get(name)
     if kind is None:
         return None
     known = _fields(kind.type)
@@ -411,14 +413,48 @@ def _fields(kind: str) -> dict[str, Any]:
     return {f.name: f for f in fields(_TYPES[kind])}
 
 
-def read(path: Path) -> Iterator[Event]:
-    """All events of a log, in order. Lines that a crash or a full disk cut short are dropped."""
-    with path.open("rb") as file:
-        for line in file:
-            with suppress(ValueError):
-                event = decode(line)
+class NoLog(OSError):
+    """There is no log where one was to be read."""
+
+
+class Log:
+    """The events of a file, in order, as often as asked; raises NoLog where there is none.
+
+    Lines that hold no event are passed over and counted. A last line without its end was cut short by a crash
+    or a full disk; whoever appends to the file removes that line first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise NoLog(f"{path}: there is no log here; give the folder of a run, as reports/<run>")
+        self.path, self.unreadable = path, 0
+
+    def __iter__(self) -> Iterator[Event]:
+        self.unreadable = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    event = _samples(line) if _SAMPLES in line[:80] else decode(line)
+                except ValueError:
+                    self.unreadable += 1
+                    continue
                 if event is not None:
                     yield event
+
+
+_SAMPLES = b'"type":"samples"'
+_parse = json.JSONDecoder().raw_decode
+
+
+def _samples(line: bytes) -> Samples:
+    """As `decode`, without its generality: nearly every line of a long log is one of these."""
+    body, _ = _parse(line.decode())
+    try:
+        return Samples(query=body["query"], series=body["series"], at=body["at"], seq=body["seq"])
+    except (KeyError, TypeError):
+        raise ValueError("a line of samples lacks one of its keys") from None
 
 
 Emit = Callable[[Event], None]

@@ -30,12 +30,12 @@ FEW = 10
 ALLOWED = {
     r"experiment/chaostoolkit.py: re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')[:63]": "a name",
     "experiment/problems.py: str(word).lower().replace('_', '')[:100]": "compared with names, and not shown",
+    "events.py: line[:80]": "looked at for its kind, and not shown",
     "faults/chaos_mesh.py: whole[:NAME_LIMIT - 9]": "an object's name, made of the run's",
     "faults/on_node.py: text[:46]": "an object's name, made of the run's",
     "ledger/chaos_mesh.py: base[:CUT]": "a name that is compared with names",
     "ledger/ledger.py: f'gameday-{run}'[:128]": "a field manager, as long as that may be",
     "node/__main__.py: v[:800]": "as long as the kubelet takes; the program on a node is told no secret",
-    "report/reading.py: line[:80]": "looked at for its kind, and not shown",
     "run/session.py: name[:28]": "the run's name, made of the experiment's",
 }
 

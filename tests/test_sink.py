@@ -120,7 +120,7 @@ def test_a_listener_that_fails_is_told_of_once_and_goes_on(tmp_path: Path) -> No
     for _ in range(3):
         log.emit(events.Phase(phase="method"))
     log.close()
-    told = [e for e in events.read(tmp_path / "events.jsonl") if isinstance(e, events.Warn)]
+    told = [e for e in events.Log(tmp_path / "events.jsonl") if isinstance(e, events.Warn)]
     assert len(told) == 1
     assert "broken failed and may miss events: ZeroDivisionError" in told[0].message
     assert heard == ["phase", "warn", "phase", "phase"]

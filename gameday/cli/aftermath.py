@@ -62,7 +62,7 @@ class Aftermath:
         try:
             if not path.is_file():
                 return f"there is no log of it in {self._folder.parent}/"
-            log = Log(path, after=max((e.seq for e in events.read(path)), default=0))
+            log = Log(path, after=max((e.seq for e in events.Log(path)), default=0))
             for event in (*begun, *told, ended):
                 log.emit(event)
             log.close()
@@ -94,7 +94,7 @@ def _left(folder: Path) -> bool:
     from gameday.states import Change
 
     last: dict[int, str] = {}
-    for event in events.read(folder / LOG):
+    for event in events.Log(folder / LOG):
         if isinstance(event, events.Change):
             last[event.entry] = event.state
         elif isinstance(event, events.Restoration) and event.state == "restored":

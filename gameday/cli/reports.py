@@ -59,9 +59,9 @@ async def _report(folder: Path, slack: SlackRun | None, kubeconfig: str | None, 
 
 def _channel(folder: Path) -> str | None:
     """The channel that the run's own experiment names, from its log."""
-    from gameday.events import RunStarted, read
+    from gameday.events import Log, RunStarted
 
-    started = next((e for e in read(folder / "events.jsonl") if isinstance(e, RunStarted)), None)
+    started = next((e for e in Log(folder / "events.jsonl") if isinstance(e, RunStarted)), None)
     report = started.experiment.get("spec", {}).get("report") if started else None
     return report.get("slack") if report else None
 

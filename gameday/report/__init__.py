@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gameday.events import NoLog
 from gameday.report.analysis import analyse
-from gameday.report.reading import NoLog
 from gameday.report.render import Outputs, png, render
 
 __all__ = ["NoLog", "Outputs", "analyse", "png", "render"]

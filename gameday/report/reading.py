@@ -5,11 +5,9 @@ Reads what is there and asks for nothing: a log may be cut anywhere, or be newer
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from gameday import events as ev
@@ -17,10 +15,6 @@ from gameday.inert import visible
 from gameday.report.curves import Gatherer
 
 E = TypeVar("E", bound=ev.Event)
-
-
-class NoLog(Exception):
-    """A folder holds no log to report from."""
 
 
 @dataclass
@@ -89,36 +83,3 @@ def _seen(value: Any) -> Any:
     if isinstance(value, dict):
         return {_seen(k): _seen(v) for k, v in value.items()}
     return [_seen(v) for v in value] if isinstance(value, list) else value
-
-
-class Log:
-    """The events of a file, as often as asked; counts lines that could not be read, and goes on."""
-
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise NoLog(f"{path}: there is no log here; give the folder of a run, as reports/<run>")
-        self.path, self.unreadable = path, 0
-
-    def __iter__(self) -> Iterator[ev.Event]:
-        self.unreadable = 0
-        with self.path.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return  # cut short by a crash
-                try:
-                    event = _samples(line) if _SAMPLES in line[:80] else ev.decode(line)
-                except (ValueError, TypeError, AttributeError, KeyError):
-                    self.unreadable += 1
-                    continue
-                if event is not None:
-                    yield event
-
-
-_SAMPLES = b'"type":"samples"'
-_parse = json.JSONDecoder().raw_decode
-
-
-def _samples(line: bytes) -> ev.Samples:
-    """As `events.decode`, without its generality: nearly every line of a long log is one of these."""
-    body, _ = _parse(line.decode())
-    return ev.Samples(query=body["query"], series=body["series"], at=body["at"], seq=body["seq"])

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from gameday.events import Log
 from gameday.report.analysis import analyse
 from gameday.report.model import Retrospective
-from gameday.report.reading import Log
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Log:
     def __init__(self, path: Path, clock: Callable[[], float] = time.time, *, after: int = 0) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._name = path.name
-        if after:
+        if path.is_file():
             _drop_cut_line(path)
         self._file = Sink(os.open(path, flags, 0o600), lasting=True)
         self._clock = clock

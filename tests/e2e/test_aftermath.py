@@ -49,11 +49,12 @@ def test_a_recovery_goes_into_the_log_and_the_report(
     before = read_events(folder)
     with (folder / "events.jsonl").open("ab") as log:
         log.write(b'[]\n{"seq":null,"type":"note","author":"a","text":"b"}\n')  # as somebody wrote into it
+        log.write(b'{"seq":998,"type":["x"]}\n')
         log.write(b'{"seq":999,"type":"no')  # as a kill leaves it
     ended = gameday("recover", "--run", name, "--force", "--reports", gameday.reports)
     assert ended.code == 0, ended.output
     assert "which the run had changed (spec.replicas: 2 → 0)" in ended.output
-    added = read_events(folder)[len(before) + 2 :]
+    added = read_events(folder)[len(before) + 3 :]
     assert [e["seq"] for e in added] == [before[-1]["seq"] + n for n in range(1, len(added) + 1)]
     assert (added[0]["type"], added[0]["state"]) == ("restoration", "begun")
     assert (added[-1]["type"], added[-1]["state"]) == ("restoration", "restored")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gameday import events as ev
+from gameday.cli.aftermath import Aftermath
 from gameday.report import NoLog, analyse, render
-from gameday.report.reading import Log
 from tests.report import logs
 
 pytestmark = pytest.mark.fast
@@ -50,12 +50,34 @@ def test_a_line_cut_short_and_unknown_and_broken_lines(tmp_path: Path) -> None:
     whole = logs.write(tmp_path, logs.game_day()[:40]) / "events.jsonl"
     text = whole.read_bytes()
     strange = b'{"seq":41,"at":1795000070,"type":"from-the-future","x":1}\n[1]\n{"seq":4\n\xff\xfe\n'
+    strange += b'{"seq":41,"type":["x"]}\n{"seq":41,"type":"samples"}\n'
     whole.write_bytes(text + strange + b'{"seq":42,"at":17950000')
-    log = Log(whole)
+    log = ev.Log(whole)
     retro = analyse(log)
     assert retro.run.events == 40
-    assert log.unreadable == 3
+    assert log.unreadable == 5
     assert any(f.rule == "log" for f in retro.findings)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"",
+        b'{"seq":7,"at":17950000',
+        b'{"seq":7,"at":1795000060,"type":"note","author":"a","text":"all but its line end"}',
+        b'{"seq":7,"at":1795000060,"type":["x"]}\n',
+    ],
+    ids=["whole", "cut", "no line end", "no event"],
+)
+@pytest.mark.parametrize("length", [0, 6])
+def test_what_is_added_to_a_log_is_numbered_on_from_what_readers_see(
+    tmp_path: Path, length: int, end: bytes
+) -> None:
+    file = logs.write(tmp_path, logs.game_day()[:length]) / "events.jsonl"
+    file.write_bytes(file.read_bytes() + end)
+    assert Aftermath(tmp_path, "mara").close(restored=True) == ""
+    assert [e.seq for e in ev.Log(file)] == list(range(1, length + 2))
+    assert file.read_bytes().endswith(b'"state":"restored"}\n')
 
 
 def test_no_log_is_told_in_words(tmp_path: Path) -> None:
