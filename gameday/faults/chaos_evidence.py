@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from gameday.extend import Evidence
-from gameday.ledger.chaos_mesh import SCHEDULE_LABEL
+from gameday.ledger.chaos_mesh import ABORT, SCHEDULE_LABEL
 from gameday.platform.chaos_mesh import complaints, is_paused, progress, records, started
 from gameday.platform.objects import Object, Ref, is_ready
 
@@ -85,9 +85,17 @@ class Pods:
         return await self._as_before("out", f"{ref} is gone", world)
 
     async def over(self, obj: Object, world: World) -> Evidence:
-        """Over once Chaos Mesh has recovered the targets, and those that still exist are as before."""
-        said = f"{Ref.of(obj)}: Chaos Mesh ended it, by its duration of {obj['spec'].get('duration')}"
-        return await self._as_before("over", said, world)
+        """Over once Chaos Mesh has recovered the targets, and those that still exist are as before.
+
+        Out where somebody aborted a Workflow: only that one wanted it so.
+        """
+        if obj["kind"] != "Workflow":
+            how = f"Chaos Mesh ended it, by its duration of {obj['spec'].get('duration')}"
+        elif (obj["metadata"].get("annotations") or {}).get(ABORT) == "true":
+            return await self._as_before("out", f"{Ref.of(obj)}: it was aborted", world)
+        else:
+            how = f"Chaos Mesh ended it, by the deadlines of its templates, {obj['status'].get('endTime')}"
+        return await self._as_before("over", f"{Ref.of(obj)}: {how}", world)
 
     async def _as_before(self, state: str, said: str, world: World) -> Evidence:
         found = [pod for pod in await _read(self.refs, world) if pod is not None]

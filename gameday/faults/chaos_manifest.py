@@ -9,6 +9,7 @@ api/v1alpha1; inside a Workflow a fault must have no `duration`, its template's 
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -135,19 +136,41 @@ def set_ends(kind: str, spec: Object, hold: float | None) -> list[str]:
         if not given:
             part.end_in[part.end_key] = end
         elif _seconds(given) < held and not (part.one_shot or part.later or part.repeated):
-            warnings.append(
-                f"its {part.end_key} {given} is shorter than the step's `for` {format_duration(held)}: "
-                "Chaos Mesh ends it before, and the step ends then, unless `holdWhenEnded`"
-            )
+            warnings.append(_too_short(f"its {part.end_key} {given} is", held))
     for template in templates(kind, spec):
         if template.get("templateType") not in ("Serial", "Parallel") and not template.get("deadline"):
             template["deadline"] = end
+    if kind == "Workflow" and (lasts := _lasts(spec)) < held:
+        warnings.append(_too_short(f"its templates' deadlines, {format_duration(lasts)} in all, are", held))
     if kind == "Schedule":
         warnings.append(
             "a Schedule has no end of its own: if gameday dies, only `gameday recover` stops it (as a "
             "template of a Workflow it would end by its deadline)"
         )
     return warnings
+
+
+def _too_short(what: str, held: float) -> str:
+    step = f"shorter than the step's `for` {format_duration(held)}"
+    return f"{what} {step}: Chaos Mesh ends it before, and the step ends then, unless `holdWhenEnded`"
+
+
+def _lasts(spec: Object) -> float:
+    """Seconds after which a Workflow is over at the latest, by the deadlines of its templates."""
+    named = {str(t.get("name")): t for t in spec.get("templates") or ()}
+
+    def lasts(name: str) -> float:
+        template = named.get(name) or {}
+        own = _seconds(template["deadline"]) if template.get("deadline") else math.inf
+        inner = [lasts(str(child)) for child in template.get("children") or ()]
+        match template.get("templateType"):
+            case "Serial":
+                return min(own, sum(inner))
+            case "Parallel":
+                return min(own, max(inner, default=0.0))
+        return own
+
+    return lasts(str(spec.get("entry")))
 
 
 def keep_the_last(kind: str, spec: Object) -> None:

@@ -145,10 +145,14 @@ class ChaosMesh(Fault[ChaosMeshSpec]):
         if "deletionTimestamp" in obj["metadata"]:
             facts = (f"{ref} is being deleted: {progress(obj)}", *complaints(obj))
             seen = Evidence("partial", facts)
+        elif operation.makes:
+            left = await operation.left(world.kube)
+            if ended(obj) and injected.data.get("wasIn") and not left.injecting:
+                return await pods.over(obj, world)
+            seen = await pods.made(obj, left.experiments, world)
+            seen = replace(seen, noted={"wasIn": True}) if seen.state == "in" else seen
         elif ended(obj):
             return await pods.over(obj, world)
-        elif operation.makes:
-            seen = await pods.made(obj, (await operation.left(world.kube)).experiments, world)
         else:
             seen = await pods.hit(obj, world)
         if seen.state == "in" or complaints(obj):

@@ -57,8 +57,12 @@ class Left:
     @property
     def experiments(self) -> list[Object]:
         """What injects by itself, and does not end already."""
-        found = [obj for obj in self.objects if obj["kind"] not in ("Schedule", "Workflow", NODE)]
-        return [obj for obj in found if "deletionTimestamp" not in obj["metadata"]]
+        return [obj for obj in self.injecting if "deletionTimestamp" not in obj["metadata"]]
+
+    @property
+    def injecting(self) -> list[Object]:
+        """What injects by itself, also while it ends."""
+        return [obj for obj in self.objects if obj["kind"] not in ("Schedule", "Workflow", NODE)]
 
     def __str__(self) -> str:
         there = [f"{Ref.of(obj)} is still there" for obj in self.objects[:MOST_NAMED]]

@@ -58,8 +58,12 @@ def started(obj: Object) -> bool:
 def ended(obj: Object) -> bool:
     """Whether an experiment was in, and Chaos Mesh has taken it out since its duration is over.
 
-    It wants one stopped that is deleted, over or paused (controllers/common/desiredphase).
+    It wants one stopped that is deleted, over or paused (controllers/common/desiredphase). A Workflow ends as
+    its entry node does, by a deadline or an abort (workflow_entry_reconciler.go in pkg/workflow/controllers);
+    what it made was in or was not, and may be there still.
     """
+    if obj["kind"] == "Workflow":
+        return is_true(obj, "Accomplished")
     stopped = obj.get("status", {}).get("experiment", {}).get("desiredPhase") == "Stop"
     was_in = any(r.get("injectedCount") for r in records(obj))
     return stopped and was_in and is_true(obj, "AllRecovered") and not is_paused(obj)
