@@ -475,14 +475,10 @@ class Ledger:
         except Exception as error:
             return Undone("failed", str(error) or type(error).__name__)
 
-    def overlaid(self, entries: Iterable[Entry]) -> bool:
-        """Whether a later change of another step lies on the object of one of these, and was not put back."""
-        chains = ((e, self._chains[_key(e.operation)]) for e in entries)
-        return any(
-            later.number > e.number and later.step != e.step and later.state in _LIES
-            for e, chain in chains
-            for later in chain
-        )
+    def over(self, entry: Entry) -> list[Entry]:
+        """Later changes of other steps that lie on the object of this one, and were not put back."""
+        later = (e for e in self._chains[_key(entry.operation)] if e.number > entry.number)
+        return [e for e in later if e.step != entry.step and e.state in _LIES]
 
     async def close(self, *, restored: bool) -> None:
         """End the run: its record leaves the cluster if, and only if, everything is restored."""
@@ -545,9 +541,9 @@ class StepLedger:
         """Make a change that was written down."""
         await self.turn.take(self.ledger.make(entry))
 
-    def overlaid(self, entries: Iterable[Entry]) -> bool:
-        """Whether another step changed an object of these afterwards, and has not put it back."""
-        return self.ledger.overlaid(entries)
+    def over(self, entry: Entry) -> list[Entry]:
+        """Changes by which other steps changed this one's object afterwards, and which were not put back."""
+        return self.ledger.over(entry)
 
     async def perform(self, operations: Iterable[Operation | None]) -> list[Entry]:
         """Intend all, then make all at the same time. Raises the first failure, after all have ended."""

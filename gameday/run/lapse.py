@@ -105,25 +105,32 @@ class Look:
     async def _look(self) -> Lapse | None:
         was_out, self._out = self._out, False
         mine = [e for e in self._here.ledger.entries if e.state is states.Change.MADE]
-        if self._here.ledger.overlaid(mine):  # nothing of what a later step did is somebody else's
+        laid = {e.number: self._here.ledger.over(e) for e in mine}
+        bare = [e for e in mine if not laid[e.number]]
+        if mine and not bare:  # nothing of what a later step did is somebody else's
             return None
-        lasting = [e for e in mine if not e.operation.irreversible]
+        lasting = [e for e in bare if not e.operation.irreversible]
         try:
             kube = self._here.kube
             ends = [(e, await or_leave(e.operation.ended_by_others(kube))) for e in lasting]
         except Failure:
             return None
         over = [end for _, end in ends if end is not None]
-        if over and len(over) == len(lasting):
+        # What a later step deleted is out for good; what it changed is in as long as that lies on it.
+        covered = any(not e.operation.irreversible for later in laid.values() for e in later)
+        if over and len(over) == len(lasting) and not covered:
             return self._lapse(
                 over[0], foreseen=self._fault.heals or (await self._seen()).state is Presence.OVER
             )
         self._tell((e, end) for e, end in ends if end is not None)
+        if covered:
+            return None
         seen = await self._seen()
         self._out = seen.state in (Presence.OUT, Presence.OVER)
         if not (self._out and was_out):
             return None
-        foreseen = seen.state is Presence.OVER or not lasting or self._fault.heals
+        ended = all(e.operation.irreversible for e in mine)
+        foreseen = seen.state is Presence.OVER or ended or self._fault.heals
         how = "; ".join(seen.facts) or "nothing of it is seen any more"
         return self._lapse(over[0] if over else Ended(how), foreseen=foreseen)
 

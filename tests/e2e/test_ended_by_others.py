@@ -7,8 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
+from gameday.platform.resources import PODS
 from tests.e2e.experiments import CORDON, SCALE, write
 from tests.support import gitops
 from tests.support.program import Ended, Program
@@ -129,6 +132,63 @@ async def test_its_own_duration_ends_an_experiment_of_chaos_mesh(
     (finding,) = [f for f in _report(ended)["findings"] if f["rule"] == "ended-by-others"]
     assert finding["severity"] == "notice"
     assert "Chaos Mesh ended it, by its duration of 5s" in " ".join(finding["evidence"])
+
+
+@pytest.mark.parametrize(
+    ("aborted", "end"),
+    [(False, ("passed", "the platform itself")), (True, ("deviated", "somebody else"))],
+    ids=["by its deadline", "by somebody's abort"],
+)
+async def test_a_workflow_that_ends_before_its_step(
+    aborted: bool,
+    end: tuple[str, str],
+    gameday: Program,
+    kube: Kube,
+    tmp_path: Path,
+    world_unchanged: Snapshot,
+) -> None:
+    """It was: in for as long as the step held it."""
+    slow = {"name": "slow", "templateType": "NetworkChaos", "deadline": LONG if aborted else "20s"}
+    all_ = {"name": "all", "templateType": "Serial", "children": ["slow"]}
+    flow = {"entry": "all", "templates": [all_, {**slow, "networkChaos": DELAY}]}
+    chaos = {"kind": "Workflow", "name": "flow", "namespace": "platform", "spec": flow}
+    with gameday.started(write(tmp_path, method=[{"chaosMesh": chaos, "for": LONG}])) as run:
+        await asyncio.to_thread(run.fault_is, "in")
+        if aborted:
+            ref = Ref("chaos-mesh.org/v1alpha1", "Workflow", "flow", "platform")
+            annotations = {"workflow.chaos-mesh.org/abort": "true"}
+            await kube.patch(ref, {"metadata": {"annotations": annotations}}, "merge")
+        ended = await asyncio.to_thread(run.ended)
+    assert (ended.verdict, _faults(ended)[-1][1]) == end, ended.output
+    foretold = "its templates' deadlines, 20s in all, are shorter than the step's `for`"
+    assert (foretold in " ".join(ended.output.split())) is not aborted
+
+
+async def test_a_part_that_another_step_deleted_hides_no_end_of_the_rest(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """It was: nobody looked at the other pods of a step any more."""
+    kube.write_as("platform-team")
+    pods = {"selector": "app=job-queue-controller", "namespace": "platform"}
+    resize = {"podResize": {**pods, "pick": "all", "cpu": "50%"}, "for": LONG}
+    kill = {"podKill": {**pods, "pick": 1, "grace": 0}}
+    before = {
+        p["metadata"]["name"]: [{k: c[k] for k in ("name", "resources")} for c in p["spec"]["containers"]]
+        for p in await kube.list(PODS, "platform", labels="app=job-queue-controller")
+    }
+    method = [{"parallel": [resize, {"sequence": [{"wait": "5s"}, kill]}]}]
+    with gameday.started(write(tmp_path, method=method)) as run:
+        killed = {"type": "change", "operation": "delete", "state": "made"}
+        await asyncio.to_thread(run.until, lambda e: killed.items() <= e.items(), "a pod is killed")
+        changes = [e for e in run.events if e["type"] == "change"]
+        (dead,) = {e["object"] for e in changes if e["operation"] == "delete"}
+        (left,) = {e["object"] for e in changes if e["operation"] == "patch"} - {dead}
+        name = left.rpartition("/")[2]
+        theirs = {"spec": {"containers": before[name]}}
+        await kube.patch(Ref("v1", "Pod", name, "platform"), theirs, "strategic", subresource="resize")
+        ended = await asyncio.to_thread(run.ended)
+    assert (ended.code, ended.verdict) == (1, "deviated"), ended.output
+    assert ("out", "platform-team") in _faults(ended)
 
 
 async def test_steps_on_the_same_field_do_not_end_each_other(
