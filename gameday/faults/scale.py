@@ -32,6 +32,11 @@ _KINDS = {
 }
 
 
+# By readiness, the annotation pod-deletion-cost, how many share a node, and age (ActivePodsWithRanks in
+# pkg/controller/controller_utils.go); a StatefulSet ends those with the highest ordinals.
+CHOSEN = "when it is scaled back its controller chooses which pods end, and may choose pods of before"
+
+
 def _workload(text: str) -> None:
     kind, slash, name = text.partition("/")
     if not slash or kind.lower() not in _KINDS:
@@ -80,6 +85,7 @@ class Scale(Fault[ScaleSpec]):
             warnings=(
                 *await self._autoscalers(obj, spec.replicas, world),
                 *claims_left(obj, spec.replicas),
+                *([] if fewer or obj["kind"] == "StatefulSet" else [f"{Ref.of(obj)}: {CHOSEN}"]),
             ),
             data={"before": before, "ready": int(obj.get("status", {}).get("readyReplicas", 0))},
             basis={f"{_ref(spec)}: spec.replicas": before},
@@ -96,7 +102,10 @@ class Scale(Fault[ScaleSpec]):
         await step.ledger.perform([await Patch.of(step.kube, plan.victims[0].ref, edit)])
 
     async def settled(self, plan: FaultPlan[ScaleSpec], injected: Injected, world: World) -> Evidence:
-        """In when the controller runs that many and no more; out when those that were ready are back."""
+        """In when the controller runs that many and no more; out when those that were ready are back.
+
+        And what it ran more is gone: until then nobody knows which pods its controller chooses.
+        """
         obj = await self._read(plan.victims[0].ref, world)
         wanted, status = int(obj["spec"].get("replicas", 1)), obj.get("status", {})
         have, ready = int(status.get("replicas", 0)), int(status.get("readyReplicas", 0))
@@ -104,7 +113,8 @@ class Scale(Fault[ScaleSpec]):
         observed = status.get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
         if wanted == plan.spec.replicas:
             return Evidence("in" if observed and have == wanted else "partial", (fact,))
-        back = observed and ready >= min(plan.data["ready"], wanted)
+        more = plan.spec.replicas > plan.data["before"] and have > wanted
+        back = observed and ready >= min(plan.data["ready"], wanted) and not more
         return Evidence("out" if back else "partial", (fact,))
 
     async def _read(self, ref: Ref, world: World) -> Object:

@@ -79,7 +79,8 @@ class Endings:
         along = {e.ref.uid for e in ending if e.kind is Kind.CLAIM or e.lost == WITH_OWNER}
         pods = [e.ref for e in ending if e.kind is Kind.POD and e.ref.uid]
         lasting = [e.ref for e in ending if e.kind in _LASTING and e.ref.uid]
-        workloads = [e.ref for e in ending if e.kind is Kind.WORKLOAD and e.pods]
+        # Also those that get more pods: which ones go when they are scaled back, their controller chooses.
+        workloads = [e.ref for e in effects if e.kind is Kind.WORKLOAD and e.pods]
         selectors = [(w, await selector_of(self._kube, w)) for w in workloads]
         later = self._namespaces if self._kept_off[path] else ()
         listed = await self._pods([*(ref.namespace for ref in (*pods, *workloads)), *later])

@@ -20,6 +20,7 @@ from tests.support.program import Ended, Program
 from tests.support.snapshot import Snapshot
 
 QUEUE = {"namespaces": ["platform"], "labelSelectors": {"app": "job-queue-controller"}}
+QUEUE_REF = Ref("apps/v1", "Deployment", "job-queue-controller", "platform")
 KILL: dict[str, Any] = {"action": "pod-kill", "mode": "all", "selector": QUEUE}
 FLOW = {
     "entry": "first",
@@ -97,14 +98,13 @@ async def test_a_pod_whose_controller_wants_none_by_then(
     generation = {**there, "jsonPath": "{.metadata.generation}"}
     steady = [{"name": "there", "kubernetes": generation, "is": ">= 1"}]
     file = write(tmp_path, method=[{"podKill": kill, "for": "8s"}], steadyState=steady)
-    queue = Ref("apps/v1", "Deployment", "job-queue-controller", "platform")
     try:
         with gameday.started(file) as run:
             await asyncio.to_thread(run.fault_is, "in")
-            await kube.patch(queue, {"spec": {"replicas": 0}}, "merge")
+            await kube.patch(QUEUE_REF, {"spec": {"replicas": 0}}, "merge")
             ended = await asyncio.to_thread(run.ended)
     finally:
-        await kube.patch(queue, {"spec": {"replicas": 2}}, "merge")
+        await kube.patch(QUEUE_REF, {"spec": {"replicas": 2}}, "merge")
     assert ended.code == 0, ended.output
     _says(ended, "; 1 pod was ended")
 
@@ -168,3 +168,23 @@ async def test_a_pod_that_came_later_to_a_tainted_node(
     assert ended.code == 130, ended.output
     assert [e["object"] for e in ended.of("ended") if e["done"] == "ended for good"] == [name]
     assert "1 pod was ended for good; " in ended.events[-1]["reason"]
+
+
+async def test_a_pod_of_before_that_goes_as_a_workload_is_scaled_back(
+    kube: Kube, gameday: Program, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """It was: nobody looked at the pods of a workload that got more of them."""
+    more = {"workload": "deployment/job-queue-controller", "namespace": "platform", "replicas": 4}
+    pods = [p async for p in kube.each(PODS, "platform", labels="app=job-queue-controller")]
+    cheap = Ref("v1", "Pod", pods[0]["metadata"]["name"], "platform")
+    cost = {"controller.kubernetes.io/pod-deletion-cost": "-100"}
+    await kube.patch(cheap, {"metadata": {"annotations": cost}}, "merge")
+    with gameday.started(write(tmp_path, method=[{"scale": more, "for": "120s"}])) as run:
+        await asyncio.to_thread(run.fault_is, "in")
+        await eventually(lambda: kube.get(QUEUE_REF), lambda d: d["status"].get("readyReplicas") == 4)
+        run.signal(signal.SIGINT)
+        ended = await asyncio.to_thread(run.ended)
+    assert ended.code == 130, ended.output
+    assert "when it is scaled back its controller chooses which pods end" in " ".join(ended.output.split())
+    assert [(e["object"], e["done"]) for e in ended.of("ended")] == [(str(cheap), "replaced")]
+    _says(ended, "; 1 pod was replaced; everything else was put back")

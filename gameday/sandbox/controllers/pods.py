@@ -86,9 +86,11 @@ def waited(pod: Object) -> float:
     return 0.0
 
 
-def expendable(pod: Object) -> tuple[bool, bool, str]:
-    """Upstream's order when scaling down, shortened: unbound, then not ready, then the youngest first."""
-    return ("nodeName" in pod["spec"], is_ready(pod), _inverse(pod["metadata"]["creationTimestamp"]))
+def expendable(pod: Object) -> tuple[bool, bool, int, str]:
+    """Upstream's order when scaling down, shortened: unbound, not ready, cheapest, youngest first."""
+    meta = pod["metadata"]
+    cost = int((meta.get("annotations") or {}).get("controller.kubernetes.io/pod-deletion-cost", 0))
+    return ("nodeName" in pod["spec"], is_ready(pod), cost, _inverse(meta["creationTimestamp"]))
 
 
 def _inverse(stamp: str) -> str:
