@@ -31,7 +31,7 @@ def _logged(path: Path) -> str:
 
     ended = ""
     try:
-        for event in events.read(path):
+        for event in events.Log(path):
             if isinstance(event, events.Verdict):
                 left = event.verdict == Verdict.NOT_RESTORED
                 ended = "" if left else f"{event.verdict}: {event.reason}"
