@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from gameday.platform.kube import Kube
 
 EVERY = 1.0  # seconds between two reads, when nothing wakes
-READ_WITHIN = 2.0  # seconds for one read
+READ_WITHIN = 2.0  # seconds for one read of many
+ONCE_WITHIN = 10.0  # seconds for a read that nobody repeats
 REFUSED_FOR = 5.0  # seconds in which every read was answered, and refused: a login or a rule that changed
 AWAY_FOR = 20.0  # seconds without any answer: an API server that restarts takes ten
 
@@ -38,7 +39,7 @@ async def attend(kube: Kube, ref: Ref, look: Callable[[Object | None], Awaitable
         while True:
             wake.clear()
             try:
-                found = await read(kube, ref)
+                found = await read(kube, ref, within=READ_WITHIN)
             except PlatformError as error:
                 now = time.monotonic()
                 if now - seen > (REFUSED_FOR if _refused(error) else AWAY_FOR):
@@ -53,13 +54,13 @@ async def attend(kube: Kube, ref: Ref, look: Callable[[Object | None], Awaitable
         waker.cancel()
 
 
-async def read(kube: Kube, ref: Ref) -> Object | None:
+async def read(kube: Kube, ref: Ref, *, within: float = ONCE_WITHIN) -> Object | None:
     """The object as it is now, None where there is none. Whatever goes wrong is a PlatformError."""
     try:
-        async with asyncio.timeout(READ_WITHIN):
+        async with asyncio.timeout(within):
             return await kube.find(ref)
     except TimeoutError:
-        raise PlatformError(f"cannot get {ref}: no answer within {READ_WITHIN:g} s") from None
+        raise PlatformError(f"cannot get {ref}: no answer within {within:g} s") from None
     except PlatformError:
         raise
     except Exception as error:  # an answer that no API server gives

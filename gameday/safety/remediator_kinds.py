@@ -19,7 +19,9 @@ Facts, by system:
   keeps it from the next reboot.
 - NVSentinel cordons, drains, and has a node with a fatal GPU error reset, rebooted or terminated, unless the
   node's label `nvsentinel.dgxc.nvidia.com/managed` or `k8saas.nvidia.com/ManagedByNVSentinel` is "false".
-- Managed clouds repair nodes that are not Ready; only a node's labels say that it is of one.
+- Managed clouds repair nodes that are not Ready, and EKS (its user guide, "Automatically repair nodes") those
+  of managed node groups and of Auto Mode whose accelerator is in error; only a node's labels say that it is
+  of one.
 """
 
 from __future__ import annotations
@@ -230,11 +232,14 @@ def _consolidates(pool: Object | None) -> float | None:
 _LOCK = "weave.works/kured-node-lock"
 _KURED = Ref("apps/v1", "DaemonSet", "kured", "kube-system")
 _SENTINEL = ("nvsentinel.dgxc.nvidia.com/managed", "k8saas.nvidia.com/ManagedByNVSentinel")
-_CLOUDS = {  # a label of a managed cloud's nodes: whose repair, and after how many seconds
-    "cloud.google.com/gke-nodepool": ("GKE's node auto-repair", 600.0),
-    "kubernetes.azure.com/agentpool": ("AKS' node auto-repair", 300.0),
-    "eks.amazonaws.com/nodegroup": ("EKS' node auto-repair", 600.0),
+_EKS = ("EKS' node auto-repair", {NodeState.NOT_READY: 1800.0, NodeState.GPU_ERROR: 600.0})
+_CLOUDS = {  # a label of a managed cloud's nodes: whose repair, and after how many seconds of which state
+    "cloud.google.com/gke-nodepool": ("GKE's node auto-repair", {NodeState.NOT_READY: 600.0}),
+    "kubernetes.azure.com/agentpool": ("AKS' node auto-repair", {NodeState.NOT_READY: 300.0}),
+    "eks.amazonaws.com/nodegroup": _EKS,
+    "eks.amazonaws.com/compute-type": _EKS,
 }
+_TROUBLE = {NodeState.NOT_READY: "it is not Ready", NodeState.GPU_ERROR: "a GPU of it is in error"}
 
 
 async def kured(nodes: Nodes, states: States, kube: Kube) -> list[Reaction]:
@@ -273,17 +278,18 @@ async def nvsentinel(nodes: Nodes, states: States, kube: Kube) -> list[Reaction]
 
 async def clouds(nodes: Nodes, states: States, kube: Kube) -> list[Reaction]:
     """Managed clouds' own repair, which no object of the cluster shows."""
-    if NodeState.NOT_READY not in states:
-        return []
     return [
         Reaction(
             who,
-            f"may replace node {_name(n)} once it is not Ready for {format_duration(after)}, where it is on",
+            f"may replace or reboot node {_name(n)} once {_TROUBLE[state]} for {format_duration(after)}, "
+            "where it is on",
             after,
         )
         for n in nodes
-        for label, (who, after) in _CLOUDS.items()
+        for label, (who, patience) in _CLOUDS.items()
         if _said(n, label)
+        for state, after in patience.items()
+        if state in states
     ]
 
 

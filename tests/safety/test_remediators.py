@@ -193,6 +193,24 @@ async def test_what_reads_an_xid_as_real(
         assert "NVSentinel may" not in " ".join(ended.output.split()), ended.output
 
 
+async def test_the_repair_of_a_managed_cloud(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """EKS replaces a node whose accelerator is in error for 10 minutes; GKE's repair heeds Ready alone."""
+    radius: dict[str, Any] = {"nodes": 1, "gpus": 8}
+    long = XID | {"for": "20m"}
+    async with annotated(kube, "labels", "eks.amazonaws.com/nodegroup", "p5"):
+        ended = await plan(gameday, tmp_path, long, blastRadius=radius)
+        refused(ended, f"may replace or reboot node {NODE} once a GPU of it is in error for 10m", "EKS'")
+        ended = await plan(gameday, tmp_path, XID, blastRadius=radius)
+        assert ended.code == 0, ended.output
+    async with annotated(kube, "labels", "cloud.google.com/gke-nodepool", "a3"):
+        ended = await plan(gameday, tmp_path, long, blastRadius=radius)
+        assert ended.code == 0, ended.output
+        ended = await plan(gameday, tmp_path, shutdown("20m"), blastRadius=radius)
+        refused(ended, f"may replace or reboot node {NODE} once it is not Ready for 10m")
+
+
 async def test_kured_and_its_lock(
     gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:

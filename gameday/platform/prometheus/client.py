@@ -161,7 +161,7 @@ class Prometheus:
         """Whether something is known to evaluate alert rules: that none fires says nothing otherwise."""
         return bool(await self.alert_rules()) or bool(await self.alerts())
 
-    async def check(self, *, timeout: float = 3.0) -> None:
+    async def check(self, *, timeout: float = 10.0) -> None:
         """Raises what speaks against asking it, in words for people.
 
         Asks for the simplest there is, which works through proxies too, and who else evaluates the rules.
