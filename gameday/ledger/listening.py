@@ -13,7 +13,7 @@ from gameday.ledger.keeping import NAMESPACE
 from gameday.ledger.lease import ref_of
 from gameday.ledger.operations import RUN_LABEL
 from gameday.platform import fallback
-from gameday.platform.attending import attend, read
+from gameday.platform.attending import READ_WITHIN, attend, read
 from gameday.platform.errors import ApiError, PlatformError, not_found
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
@@ -97,7 +97,7 @@ async def _told(
     deadline = time.monotonic() + within
     while True:
         with contextlib.suppress(PlatformError):
-            lease = await read(kube, ref)
+            lease = await read(kube, ref, within=READ_WITHIN)
             if lease is not None and heard(_annotations(lease)):
                 return Answer.HEARD
             if lease is None or not lease["spec"].get("holderIdentity"):
