@@ -45,7 +45,7 @@ class FaultPlan(Generic[S]):
     """The changes and the targets of one fault. Plain data but for the spec, so that a plan can be kept.
 
     `victims` that last are fixed by UID; pods are resolved again when their step comes. `changes`
-    and `irreversible` are sentences for people; `needs` are RBAC permissions as `kubectl auth can-i`
+    and `irreversible` are sentences for people; `needs` are RBAC permissions as `Permission.parse`
     takes them ("create pods/eviction inference": verb, resource.group/subresource, namespace; then the name,
     where it is known: "patch nodes - gpu-0"; see platform.permission);
     `ends_pods` says that the victims, or the pods on them, are gone once it is in, so that a repetition

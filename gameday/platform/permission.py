@@ -1,4 +1,4 @@
-"""Permissions of RBAC, one verb on one kind: as `kubectl auth can-i` takes it, as the API checks it.
+"""Permissions of RBAC, one verb on one kind: as a plan's needs name it, as the API checks it, for people.
 
 How a request becomes such a permission is k8s.io/apiserver, pkg/endpoints/request/requestinfo.go.
 """
@@ -75,6 +75,12 @@ class Permission:
             [self.namespace or "-", self.name] if self.name else [self.namespace] if self.namespace else []
         )
         return " ".join([self.verb, self.what, *where])
+
+    @property
+    def words(self) -> str:
+        """For people: `patch deployments.apps web in namespace inference`."""
+        where = f"in namespace {self.namespace}" if self.namespace else "in the whole cluster"
+        return " ".join(filter(None, (self.verb, self.what, self.name, where)))
 
     def covers(self, other: Permission) -> bool:
         """Whether it allows all that the other one does."""

@@ -21,7 +21,7 @@ from gameday.platform.objects import Ref
 from gameday.platform.permission import Permission, missing
 from gameday.platform.resources import NODES
 from gameday.safety.lever import why_pulled
-from gameday.safety.preflight import LEDGER_NEEDS
+from gameday.safety.preflight import LEDGER_NEEDS, RBAC_HINT
 
 if TYPE_CHECKING:
     from gameday.platform.prometheus import Prometheus
@@ -100,8 +100,8 @@ async def _api(systems: Systems) -> list[Found]:
 async def _permissions(systems: Systems) -> list[Found]:
     """Permissions that every run needs; a fault's are in its plan."""
     if refused := await missing(systems.kube, [*map(Permission.parse, LEDGER_NEEDS)]):
-        text = f"RBAC does not allow: {'; '.join(map(str, refused))}"
-        return [Found("permissions", "broken", text, "ask for them; `gameday rbac FILE` prints the Roles")]
+        text = f"RBAC does not allow: {'; '.join(p.words for p in refused)}"
+        return [Found("permissions", "broken", text, RBAC_HINT)]
     return [Found("permissions", "ok", f"a run's ledger may be kept in namespace {NAMESPACE}")]
 
 

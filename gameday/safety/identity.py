@@ -110,7 +110,7 @@ class RunIdentity:
         left: Sequence[Permission] = self._permissions
         while left := await missing(self._kube, left):
             if time.monotonic() > deadline:
-                raise PlatformError(f"{self.user} is not allowed to {left[0]}, though its Roles say so")
+                raise PlatformError(f"{self.user} is not allowed to {left[0].words}, though its Roles say so")
             await asyncio.sleep(0.1)
 
 

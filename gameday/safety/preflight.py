@@ -47,6 +47,7 @@ LEDGER_NEEDS = (
         for verb in verbs
     ),
 )
+RBAC_HINT = "ask for them; `gameday rbac FILE` prints the Roles"
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,10 @@ async def _permissions(case: Case) -> Findings:
     asked = [Permission.parse(need) for need in sorted(needs)]
     lacking = await missing(case.world.kube, asked)
     if lacking:
+        hints = (RBAC_HINT, *[""] * (len(lacking) - 1))
         return [
-            refused("permissions", f"RBAC does not allow: {m}", f"kubectl auth can-i {m}") for m in lacking
+            refused("permissions", f"RBAC does not allow: {m.words}", hint)
+            for m, hint in zip(lacking, hints, strict=True)
         ]
     return [ok("permissions", f"all {len(asked)} that the plan needs")]
 
