@@ -26,7 +26,8 @@ from gameday.cli.options import (
 
 if TYPE_CHECKING:
     from gameday.experiment.loader import Loaded
-    from gameday.platform.objects import Object
+    from gameday.platform.kube import Kube
+    from gameday.platform.objects import Object, Ref
     from gameday.run.session import Options
 
 
@@ -46,6 +47,7 @@ def rbac(
 ) -> None:
     """Print the Roles and bindings that an experiment needs, for `kubectl apply -f -`, and no more.
 
+    The namespaces of gameday and of the account, and the account, come first where they are not there yet.
     The names of objects are in them, so that a run with another seed may need others: plan both with --seed.
     """
     import yaml
@@ -83,4 +85,28 @@ async def _rbac(loaded: Loaded, options: Options, account: tuple[str, str]) -> l
             print(f"gameday: {finding.check}: {finding.message}", file=sys.stderr)
         if refused:
             raise typer.Exit(REFUSED)
-        return manifests(needed(plan, heard), f"gameday-{loaded.experiment.metadata.name}", account)
+        made = manifests(needed(plan, heard), f"gameday-{loaded.experiment.metadata.name}", account)
+        return [*await _not_there(world.kube, account), *made]
+
+
+async def _not_there(kube: Kube, account: tuple[str, str]) -> list[Object]:
+    """What the Roles stand on, without what somebody has made already: that is theirs.
+
+    What may not be read is taken to be there by whoever keeps it from us.
+    """
+    from gameday.ledger.keeping import NAMESPACE
+    from gameday.platform.objects import Ref
+
+    wanted = [Ref("v1", "Namespace", name) for name in dict.fromkeys((NAMESPACE, account[0]))]
+    wanted.append(Ref("v1", "ServiceAccount", account[1], account[0]))
+    blind: list[Ref] = []
+    found = await asyncio.gather(*(kube.find_readable(ref, blind) for ref in wanted))
+    return [
+        {"apiVersion": r.api_version, "kind": r.kind, "metadata": _metadata(r)}
+        for r, there in zip(wanted, found, strict=True)
+        if there is None and r not in blind
+    ]
+
+
+def _metadata(ref: Ref) -> Object:
+    return {"name": ref.name} | ({"namespace": ref.namespace} if ref.namespace else {})

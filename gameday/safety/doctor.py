@@ -131,8 +131,16 @@ async def _janitor(systems: Systems) -> list[Found]:
     text = (
         f"{JANITOR} {'has no ready replica' if janitor else 'is not there'}: nobody restores a run that dies"
     )
-    advice = f"kubectl -n {NAMESPACE} describe pods" if janitor else "kubectl apply -f deploy/janitor.yaml"
+    advice = f"kubectl -n {NAMESPACE} describe pods" if janitor else await _deploying(systems.kube)
     return [Found("janitor", "warning", text, advice)]
+
+
+async def _deploying(kube: Kube) -> str:
+    """All steps to a janitor: its manifest brings neither its namespace nor its image."""
+    there = await kube.find(Ref("v1", "Namespace", NAMESPACE))
+    first = "" if there else f"kubectl create namespace {NAMESPACE} && "
+    image = "build deploy/Dockerfile, and name the image in the manifest"
+    return f"{first}kubectl apply -f deploy/janitor.yaml ({image})"
 
 
 async def _prometheus(systems: Systems) -> list[Found]:

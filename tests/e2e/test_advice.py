@@ -19,7 +19,20 @@ from tests.support.platforms import ROOT, Platform
 # A command ends where its sentence goes on.
 COMMAND = re.compile(r"(?<![\w/.-])(gameday|kubectl) (?:-n |--)?[a-z][^`;:,()→\n]*(?=[`;:,()→\n]|$)")
 # Second words of sentences about gameday and kubectl, and of names that begin like them.
-PROSE = {"x", "recoverx", "experiment", "dies", "does", "deletes", "runs", "wait", "and", "itself", "has", "keeps"}
+PROSE = {
+    "x",
+    "recoverx",
+    "experiment",
+    "dies",
+    "does",
+    "deletes",
+    "runs",
+    "wait",
+    "and",
+    "itself",
+    "has",
+    "keeps",
+}
 
 
 def _texts(path: Path) -> Iterator[tuple[int, str]]:

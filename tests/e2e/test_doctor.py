@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from gameday.platform.kube import Kube
 from tests.e2e.experiments import SCALE, write
+from tests.support.platforms import ROOT, Platform
 from tests.support.program import Program
 from tests.support.proxy import ApiProxy
 from tests.support.slack import FakeSlack
@@ -35,7 +37,26 @@ def test_it_is_a_table_for_people(gameday: Program) -> None:
     ended = gameday("doctor")
     assert ended.code == 0, ended.output
     assert "what to do" in ended.output
-    assert "kubectl apply -f deploy/janitor.yaml" in ended.output
+    assert "gameday-janitor" in ended.output
+
+
+def test_the_janitor_is_deployed_by_what_is_advised(platform: Platform, gameday: Program) -> None:
+    """With all steps, where the namespace is not there; the image is for whoever builds it."""
+
+    def kubectl(command: str) -> str:
+        words = [platform.kubectl, "--kubeconfig", str(platform.kubeconfig), *command.split()[1:]]
+        ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        return "" if ran.returncode == 0 else f"{command}: {ran.stderr}"
+
+    assert not kubectl("kubectl delete namespace gameday --ignore-not-found")
+    advice = examined(gameday)["janitor"]["advice"]
+    assert "deploy/Dockerfile" in advice
+    commands = advice.partition(" (")[0].split(" && ")
+    try:
+        assert not "".join(map(kubectl, commands))
+        assert "is not there" not in examined(gameday)["janitor"]["says"]
+    finally:
+        kubectl("kubectl delete --ignore-not-found -f deploy/janitor.yaml")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gameday.ledger.keeping import ensure_namespace
 from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, Resource
@@ -37,8 +39,11 @@ def roles(gameday: Program, file: Path) -> list[Object]:
     return list(yaml.safe_load_all(printed.output))
 
 
-def test_the_roles_name_what_is_changed(gameday: Program, tmp_path: Path, world_unchanged: Snapshot) -> None:
-    made = roles(gameday, write(tmp_path, method=METHOD))
+async def test_the_roles_name_what_is_changed(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    await ensure_namespace(kube)  # what is there is nobody's to print
+    made = await asyncio.to_thread(roles, gameday, write(tmp_path, method=METHOD))
     rules = [(m["metadata"].get("namespace", ""), r) for m in made for r in m.get("rules", ())]
     changing = [(ns, r) for ns, r in rules if "patch" in r["verbs"] and ns != "gameday"]
     assert {(ns, r["resources"][0], *r["resourceNames"]) for ns, r in changing} == {
@@ -49,7 +54,35 @@ def test_the_roles_name_what_is_changed(gameday: Program, tmp_path: Path, world_
     assert all("secrets" not in r["resources"] for ns, r in rules if ns != "gameday")
     bound = [m for m in made if m["kind"].endswith("Binding")]
     assert {b["subjects"][0]["name"] for b in bound} == {"narrow"}
-    assert len(bound) * 2 == len(made)
+    account = {"name": "narrow", "namespace": "default"}
+    assert made[0] == {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account}
+    assert len(bound) * 2 == len(made) - 1
+
+
+def test_what_is_printed_can_be_applied_where_nothing_is_there_yet(
+    platform: Platform, gameday: Program, tmp_path: Path
+) -> None:
+    space = unique("team")
+    file = write(tmp_path, method=METHOD)
+    printed = gameday("rbac", file, "--account", f"{space}/runner")
+    assert printed.code == 0, printed.output
+    kubectl = (platform.kubectl, "--kubeconfig", str(platform.kubeconfig))
+
+    def run(*words: str, text: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run((*kubectl, *words), input=text, capture_output=True, text=True, timeout=120)
+
+    # The namespace of gameday is every test's.
+    made = [d for d in yaml.safe_load_all(printed.output) if d["metadata"]["name"] != "gameday"]
+    text = yaml.safe_dump_all(made)
+    try:
+        applied = run("apply", "--filename", "-", text=text)
+        assert applied.returncode == 0, applied.stderr
+        assert f"namespace/{space} created" in applied.stdout
+        assert "serviceaccount/runner created" in applied.stdout
+        again = gameday("rbac", file, "--account", f"{space}/runner")
+        assert not {"Namespace", "ServiceAccount"} & {d["kind"] for d in yaml.safe_load_all(again.output)}
+    finally:
+        run("delete", "--ignore-not-found", "--filename", "-", text=text)
 
 
 def test_a_plan_that_is_refused_has_no_roles(gameday: Program, tmp_path: Path) -> None:
@@ -70,13 +103,9 @@ async def narrow(
     if platform.restricted_kubeconfig is None:
         pytest.skip("the embedded API lets everybody do everything")
     file = write(tmp_path, method=METHOD)
+    await ensure_namespace(kube)
     made = await asyncio.to_thread(roles, gameday, file)
-    account = {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": {"name": "narrow", "namespace": "default"},
-    }
-    objects = [await kube.create(obj) for obj in [account, *made]]
+    objects = [await kube.create(obj) for obj in made]
     path = ACCOUNTS.path("default", "narrow", "token")
     body = {
         "apiVersion": "authentication.k8s.io/v1",
