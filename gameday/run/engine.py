@@ -40,6 +40,7 @@ from gameday.run.log import Log
 from gameday.run.method import Method, StepFailed
 from gameday.run.native import Native
 from gameday.run.observe import observe
+from gameday.run.reacted import Reacted
 from gameday.run.sampling import Query, Sampler
 from gameday.run.verdict import Outcome
 from gameday.run.watch import Watch
@@ -50,7 +51,7 @@ from gameday.safety.lever import hear_lever
 from gameday.safety.plan import Plan
 from gameday.safety.scope import scope_of
 from gameday.safety.targets import locks_of
-from gameday.states import Phase
+from gameday.states import Audit, Phase
 from gameday.user import user_name
 
 T = TypeVar("T")
@@ -75,6 +76,7 @@ class Engine:
     _alerts: ExpectedAlerts = field(init=False)
     _gate: Gate = field(init=False)
     _endings: Endings = field(init=False)
+    _reacted: Reacted = field(init=False)
     _native: Native | None = field(init=False)
     _heard: Heard = field(default_factory=Heard)
 
@@ -83,6 +85,7 @@ class Engine:
         controls.current.set(None)
         self._native = Native(rules, self.outcome, lambda why: self.abort("control", why)) if rules else None
         self._alerts = ExpectedAlerts(self.loaded.experiment.spec.expect_alerts)
+        self._reacted = Reacted.of(self.plan)
         self._gate = Gate(self.loaded.experiment, self.plan, self.world)
         self._endings = Endings(self.world.kube, self.world.namespaces)
 
@@ -103,7 +106,7 @@ class Engine:
     async def execute(self) -> events.Verdict:
         """Run to the verdict, which is also the log's last event; the cluster's failures end in it too."""
         self.log.emit(events.Planned(plan=self.plan.to_data()))
-        self.log.listeners.append(self._alerts.hear)
+        self.log.listeners += [self._alerts.hear, self._reacted.hear_event]
         lease = RunLease(self.world.kube, self.world.run)
         try:
             about, scope = await self._about(), scope_of(self.loaded.experiment, self.plan)
@@ -307,6 +310,10 @@ class Engine:
         self.outcome.ended = await self._endings.seen(audits)
         for ended in self.outcome.ended:
             self.log.emit(ended)
+        ours = {a.object for a in audits if a.state == Audit.IRREVERSIBLE} | {
+            e.object for e in self.outcome.ended
+        }
+        self.outcome.reacted = self._reacted.pods(but=ours)
 
     async def _undo(self, ledger: Ledger) -> None:
         """Take everything back but the run's identity, and what a native experiment wants left."""
@@ -351,6 +358,7 @@ class Engine:
         """A watch brought this object."""
         self._heard.of(obj)
         self._endings.hear(obj)
+        self._reacted.hear(obj)
 
     def _said(self) -> Said:
         return Said(

@@ -37,6 +37,7 @@ class Outcome:
     audited: bool = False
     audits: list[Audited] = field(default_factory=list)
     ended: Sequence[Ended] = ()
+    reacted: int = 0  # pods that others ended, since they reacted to a fault
 
     def add_audit(self, audits: list[Audited], ended: Sequence[Ended] = ()) -> None:
         self.audited = True
@@ -57,11 +58,18 @@ class Outcome:
             return _verdict(Word.ABORTED, f"{self.aborted}; {self._ending()}")
         if self.deviations:
             verdict = _verdict(Word.DEVIATED, self.deviations[0], len(self.deviations))
-            return replace(verdict, reason="; ".join([verdict.reason, *exceptions(self.audits, self.ended)]))
+            return replace(verdict, reason="; ".join([verdict.reason, *self._exceptions()]))
         held = "steady state held within its bounds"
         if self.unseen:
             held += f" where it was seen; not measured while a fault was in: {_some(self.unseen)}"
         return _verdict(Word.PASSED, "; ".join([held, *self.allowed, self._ending()]))
+
+    def _exceptions(self) -> list[str]:
+        said = exceptions(self.audits, self.ended)
+        if self.reacted:
+            pods = "1 pod was" if self.reacted == 1 else f"{self.reacted} pods were"
+            said.append(f"{pods} ended by what reacted to the fault")
+        return said
 
     def _ending(self) -> str:
         """The end of all changes: no more than the audit saw."""
@@ -69,7 +77,7 @@ class Outcome:
             return "nothing was touched"
         if not self.audited:
             return "what was changed has not been looked at again"
-        said = exceptions(self.audits, self.ended)
+        said = self._exceptions()
         seen = any(a.state == Audit.RESTORED and a.read_back for a in self.audits)
         whole = f"everything {'else ' if said else ''}was put back" if seen else ""
         return "; ".join([*said, *([whole] if whole else [])]) or "nothing was changed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from gameday.platform.devices import allocatable_gpus
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, is_true
 from tests.e2e.experiments import write
+from tests.platform.arrange import pod, running
 from tests.support.polling import eventually
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
@@ -58,6 +60,36 @@ async def test_an_xid_in_dcgm_takes_the_node_out_of_service_until_it_is_over(
     )  # its health would hold it against the node for ever
     assert await dcgm.value(kube, NODE, 1, dcgm.XID_FIELD) == 0
     await eventually(lambda: _free(kube))
+
+
+async def test_pods_that_the_remediator_evicts_are_in_the_verdict(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    one = {"name": "main", "image": "none", "resources": {"limits": {"nvidia.com/gpu": 1}}}
+    lone = await running(kube, pod("platform", node=NODE, containers=[one]))
+    file = write(tmp_path, method=_method(xid={"error": "fell off the bus", "gpus": [0]}))
+    with gameday.started(file) as run:
+        await asyncio.to_thread(run.fault_is, "in")
+        await eventually(lambda: _gone(kube, lone))
+        told = {"object": f"Pod platform/{lone.name}", "condition": "Terminating", "status": "True"}
+        await asyncio.to_thread(run.until, lambda e: told.items() <= e.items(), "the eviction is in the log")
+        run.signal(signal.SIGINT)
+        ended = await asyncio.to_thread(run.ended)
+    gone = {e["object"] for e in ended.of("condition-changed") if _goes(e)}
+    [verdict] = ended.of("verdict")
+    said = re.search(r"(\d+) pods? (?:was|were) ended by what reacted to the fault", verdict["reason"])
+    assert said, verdict
+    assert int(said[1]) >= len(gone)
+    assert "everything else was put back" in verdict["reason"]
+    await eventually(lambda: _free(kube))
+
+
+async def _gone(kube: Kube, ref: Ref) -> bool:
+    return await kube.find(ref) is None
+
+
+def _goes(event: dict[str, Any]) -> bool:
+    return (event["condition"], event["status"], event.get("node")) == ("Terminating", "True", NODE)
 
 
 async def test_an_xid_that_asks_for_nothing_takes_nothing(

@@ -115,3 +115,13 @@ def test_what_is_left_comes_before_everything() -> None:
     verdict = outcome.verdict()
     assert (verdict.verdict, verdict.exit_code) == ("not-restored", 5)
     assert verdict.reason == "not everything was put back: Node gpu-1: still changed"
+
+
+@pytest.mark.parametrize(("count", "pods"), [(1, "1 pod was"), (3, "3 pods were")])
+def test_pods_that_others_ended_since_they_reacted_are_named(count: int, pods: str) -> None:
+    outcome = Outcome(begun=True, reacted=count)
+    outcome.add_audit([RESTORED])
+    said = f"{pods} ended by what reacted to the fault"
+    assert outcome.verdict().reason.endswith(f"; {said}; everything else was put back")
+    outcome.deviations.append("an alert never fired")
+    assert outcome.verdict().reason == f"an alert never fired; {said}"
