@@ -116,13 +116,13 @@ class Rollback(Operation):
     async def make(self, kube: Kube) -> None:
         """Ask for it; its end is for the fault to follow. Raises Refused where the Application is busy."""
 
-        async def attempt(_: bool) -> bool:
+        async def attempt(_: bool) -> Object | None:
             application = await kube.get(self.ref)
             if self._is_asked_for(application):
-                return True
+                return application
             self._check(application)
             body = self._body(application, self.to, self.mark, prune=self.prune)
-            return await write_if(kube, application, body) is not None
+            return await write_if(kube, application, body)
 
         await until_in(self.ref, attempt)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gameday.experiment.quantity import parse_quantity
 from gameday.masking import digest, names_secret
 from gameday.platform.objects import Object
 
@@ -24,6 +25,8 @@ class Edit:
     `also`: what earlier changes of the same run wrote into the field, whose undo went over to this one.
     `grown`: how many of the objects around the field were absent before, and go again if they are empty.
     `secret`: it is a Secret's, so that nobody is shown a value.
+    `sent`: what we wrote, where admission changed it; `after` is then what the server stored.
+    `contested`: a later change of the same run found a value here that is neither ours nor `before`.
     """
 
     path: tuple[str, ...]
@@ -34,11 +37,14 @@ class Edit:
     also: tuple[Any, ...] = ()
     grown: int = 0
     secret: bool = False
+    sent: tuple[Any, ...] = ()
+    contested: bool = False  # not recorded: the later change is
 
     def to_data(self) -> dict[str, Any]:
         """Plain data, without what is at its default."""
         data = {"path": list(self.path), "before": self.before, "after": self.after, "item": dict(self.item)}
         more = {"inside": list(self.inside), "also": list(self.also), "grown": self.grown}
+        more["sent"] = list(self.sent)
         return data | {k: v for k, v in more.items() if v}
 
     @classmethod
@@ -51,6 +57,7 @@ class Edit:
             tuple(data.get("inside") or ()),
             tuple(data.get("also") or ()),
             int(data.get("grown") or 0),
+            sent=tuple(data.get("sent") or ()),
         )
 
     @property
@@ -60,7 +67,8 @@ class Edit:
         return ".".join([".".join(self.path) + keys, *self.inside])
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.shown(self.before)} → {self.shown(self.after)}"
+        asked = f" ({self.shown(self.sent[0])} was written)" if self.sent else ""
+        return f"{self.name}: {self.shown(self.before)} → {self.shown(self.after)}{asked}"
 
     def shown(self, value: Any) -> str:
         """A value of the field for people; of one that is a secret, or is named as one, the digest."""
@@ -105,6 +113,13 @@ class Edit:
         if self.inside and self.item_of(obj) is None:
             return False
         return self._is_one_of(obj, (self.after, *self.also)) and not same(self.read(obj), self.before)
+
+    def as_stored(self, obj: Object) -> Edit:
+        """The edit with what the answer to its write holds, which is ours although we did not write it."""
+        stored = self.read(obj)
+        if same(stored, self.after):
+            return self
+        return replace(self, after=stored, sent=() if _says(stored, self.after) else (self.after,))
 
     def _is_one_of(self, obj: Object, values: Iterable[Any]) -> bool:
         now = self.read(obj)
@@ -206,6 +221,19 @@ def text(value: Any) -> str:
 def same(a: Any, b: Any) -> bool:
     """Equality, but false and empty values count as absent: the API server leaves such fields out."""
     return bool(a == b) or (_absent(a) and _absent(b))
+
+
+def _says(stored: Any, sent: Any) -> bool:
+    """Whether a server stored what was sent: with more fields (defaults), or a quantity in another form."""
+    if isinstance(sent, dict):
+        return isinstance(stored, dict) and all(_says(stored.get(k), v) for k, v in sent.items())
+    if isinstance(sent, list):
+        alike = isinstance(stored, list) and len(stored) == len(sent)
+        return alike and all(map(_says, stored, sent))
+    try:
+        return same(stored, sent) or parse_quantity(str(stored)) == parse_quantity(str(sent))
+    except ValueError:
+        return False
 
 
 def _absent(value: Any) -> bool:

@@ -66,6 +66,18 @@ def last_writer(obj: Object, edit: Edit, manager: str) -> str | None:
     return str(max(named, key=lambda e: str(e.get("time") or ""))["manager"]) if named else ""
 
 
+def is_held(obj: Object, edit: Edit, manager: str) -> bool:
+    """Whether `manager` was the last to write a field that has one value, whatever that value is now.
+
+    Admission may store other than what is written, and leaves the field to who wrote it; whoever writes
+    another value later takes the field over.
+    """
+    if not manager or not isinstance(edit.read(obj), str | int | float) or foreign_owner(obj, edit, manager):
+        return False
+    mine = (e.get("fieldsV1") or {} for e in _entries(obj) if e["manager"] == manager)
+    return any(_hold(fields, obj, edit) is Hold.FIELD for fields in mine)
+
+
 def _wants_it_cordoned(node: Object) -> str:
     annotations = node["metadata"].get("annotations") or {}
     return next((who for key, who in CORDONED_BY.items() if annotations.get(key) == "True"), "")

@@ -19,7 +19,7 @@ from gameday import states
 from gameday.events import Audited, Change, Emit, Warn
 from gameday.experiment import registry
 from gameday.ledger.concealed import conceal
-from gameday.ledger.operations import Operation, Refused, Undone, touched
+from gameday.ledger.operations import Altered, Operation, Refused, Undone, touched
 from gameday.ledger.owner import Owner
 from gameday.ledger.scope import Scope
 from gameday.ledger.store import LOCAL_FILE, ClusterStore, LocalStore, Record
@@ -51,6 +51,7 @@ class Entry:
     state: State = State.INTENDED
     message: str = ""
     learned: Mapping[str, Any] = field(default_factory=dict)  # in making and undoing, for the evidence
+    altered: str = ""  # how admission changed what was written; "" where it did not
     package: str = ""  # which package's operation it is, for who can't read it; "" for this one's own
     acceptance: Mapping[str, str] = field(default_factory=dict)  # who took it over, when and why
     lands_until: float = 0.0  # when a `make` that was not answered can't land any more (monotonic, seconds)
@@ -165,7 +166,10 @@ class Ledger:
     def _add(self, entries: list[Entry]) -> None:
         self.entries += entries
         for entry in entries:
-            self._chains.setdefault(_key(entry.operation), []).append(entry)
+            chain = self._chains.setdefault(_key(entry.operation), [])
+            for earlier in chain:
+                earlier.operation = earlier.operation.below(entry.operation)
+            chain.append(entry)
 
     def step(self, step: str) -> StepLedger:
         """The ledger as one step sees it."""
@@ -231,15 +235,22 @@ class Ledger:
 
     async def _make(self, entry: Entry) -> None:
         try:
-            learned = await entry.operation.make(self.kube)
+            made = await entry.operation.make(self.kube)
         except BaseException as error:  # a cancellation, too, may cut it off at any request
             if not is_answer(error):
                 entry.lands_until = time.monotonic() + entry.operation.late
             elif entry.operation.not_made(error) and not entry.lands_until and not entry.operation.carries:
                 await self._close([entry], State.NOT_MADE, str(error))
             raise
-        entry.state, entry.learned, entry.settled = State.MADE, learned or {}, True
+        entry.state, entry.settled = State.MADE, True
+        if isinstance(made, Altered):
+            entry.operation, entry.altered = made.operation, made.why
+            await self._store_if_possible([entry])
+        else:
+            entry.learned = made or {}
         self._tell(entry)
+        if entry.altered:
+            self.emit(Warn(source="ledger", message=f"{entry.operation.ref}: {entry.altered}"))
 
     async def _close(self, entries: list[Entry], state: State, message: str) -> None:
         for entry in entries:

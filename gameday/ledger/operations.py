@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from gameday.experiment import registry
 from gameday.experiment.text import shorten
 from gameday.ledger import binding
 from gameday.ledger.edits import Edit, at, patch_body, same
-from gameday.ledger.field_owners import foreign_owner, last_writer
+from gameday.ledger.field_owners import foreign_owner, is_held, last_writer
 from gameday.platform.chaos_mesh import complaints
 from gameday.platform.complaints import warnings_about
 from gameday.platform.conditional import write_if
@@ -29,6 +29,7 @@ from gameday.states import Change as State
 if TYPE_CHECKING:
     from gameday.platform.kube import Kube
 
+T = TypeVar("T")
 Where = tuple[str, ...]  # the path of a field
 RUN_LABEL = "gameday.dev/run"  # on every object a run creates: says whose it is
 GONE_WITHIN = 60.0  # seconds that an object with finalizers may take to go
@@ -75,6 +76,18 @@ class Ended:
     by: str = ""
 
 
+@dataclass(frozen=True)
+class Altered:
+    """A change that the server stored otherwise than it was sent, as mutating admission does.
+
+    `operation` is the change as it was stored, by which its undo knows what is ours. `why` says what was
+    written and what was stored; "" where the two mean the same.
+    """
+
+    operation: Operation
+    why: str = ""
+
+
 class Operation(ABC):
     """One change to one object, and how to take it back.
 
@@ -119,10 +132,11 @@ class Operation(ABC):
         """The operation of a record. Raises KeyError, TypeError or ValueError for a damaged one."""
 
     @abstractmethod
-    async def make(self, kube: Kube) -> Mapping[str, Any] | None:
+    async def make(self, kube: Kube) -> Mapping[str, Any] | Altered | None:
         """Make the change. Raises Refused where the world is not as it was planned for.
 
-        What it gives is plain data for the evidence of the fault, found as `learned` in the Injected.
+        What it gives is plain data for the evidence of the fault, found as `learned` in the Injected; or the
+        change as the server stored it, where that is another.
         """
 
     @abstractmethod
@@ -165,6 +179,10 @@ class Operation(ABC):
     def clash(self, other: Operation) -> str:
         """Why this change can't be made while another one of the same object is in force; "" when it can."""
         return ""
+
+    def below(self, later: Operation) -> Operation:
+        """This change, as it is to be undone with a later one of the same run on its object."""
+        return self
 
     def over(self, earlier: Operation) -> tuple[Operation | None, Operation] | None:
         """How the undo of an earlier change goes over to this one, which lies over it and stays in force.
@@ -267,6 +285,12 @@ class Patch(Operation):
         pairs = product(self.edits, other.edits if isinstance(other, Patch) else ())
         return next((f"{a.name} lies across {b.name}" for a, b in pairs if a.overlaps(b)), "")
 
+    def below(self, later: Operation) -> Operation:
+        """What the later one found was not ours, and its undo writes that as our field manager."""
+        cells = {e.cell: e for e in later.edits} if isinstance(later, Patch) else {}
+        lost = [e for e in self.edits if e.cell in cells and not cells[e.cell].lies_on(e)]
+        return replace(self, edits=tuple(replace(e, contested=e.contested or e in lost) for e in self.edits))
+
     def over(self, earlier: Operation) -> tuple[Operation | None, Operation] | None:
         if not isinstance(earlier, Patch):
             return None
@@ -290,17 +314,19 @@ class Patch(Operation):
 
     # -- making and undoing --------------------------------------------------------------------
 
-    async def make(self, kube: Kube) -> None:
+    async def make(self, kube: Kube) -> Altered | None:
         """Write `after` where the object still holds `before`; raises Refused where it does not."""
 
-        async def attempt(again: bool) -> bool:
+        async def attempt(again: bool) -> Object | None:
             obj = await kube.get(self.ref)
             if again and len(self._ours(obj)) == len(self.edits):
-                return True
+                return obj
             self._check(obj)
             return await self._write(kube, obj, [(e, e.after) for e in self.edits])
 
-        await until_in(self.ref, attempt)
+        answer = await until_in(self.ref, attempt)
+        stored = tuple(e.as_stored(answer) for e in self.edits)
+        return None if stored == self.edits else Altered(replace(self, edits=stored), _altered(stored))
 
     def _check(self, obj: Object) -> None:
         changed = [e for e in self.edits if not e.stands(obj)]
@@ -317,10 +343,14 @@ class Patch(Operation):
             if obj is None:
                 return Undone("kept", "the object was deleted meanwhile, so there is nothing to restore")
             ours = self._ours(obj)
-            if not ours or await self._write(kube, obj, [(e, e.before) for e in ours]):
-                undone = self._judge(obj, ours)
-                undone = await self._followed(kube) if undone is RESTORED else undone
-                return undone if ours or undone is not RESTORED else self._back_already(obj)
+            answer = await self._write(kube, obj, [(e, e.before) for e in ours]) if ours else obj
+            if answer is None:
+                continue
+            if why := _altered(replace(e, after=e.before).as_stored(answer) for e in ours):
+                return Undone("failed", f"not restored: {why}")
+            undone = self._judge(obj, ours)
+            undone = await self._followed(kube) if undone is RESTORED else undone
+            return undone if ours or undone is not RESTORED else self._back_already(obj)
         return Undone("failed", f"it kept changing while it was restored ({ATTEMPTS} attempts)")
 
     def _back_already(self, obj: Object) -> Undone:
@@ -333,7 +363,8 @@ class Patch(Operation):
         if obj is None:
             return Undone("kept", "the object is gone")
         if left := self._ours(obj):
-            return Undone("failed", f"still changed: {left[0]}")
+            edit = left[0] if left[0].written(obj) else left[0].as_stored(obj)
+            return Undone("failed", f"still changed: {edit}")
         if is_marked(obj):
             return MARKED
         undone = self._judge(obj, [])
@@ -369,8 +400,16 @@ class Patch(Operation):
         return None
 
     def _ours(self, obj: Object) -> list[Edit]:
-        """The edits that are in force, and ours."""
-        return [e for e in self.edits if e.written(obj) and not foreign_owner(obj, e, self.manager)]
+        """The edits that are in force, and ours: with what we wrote, or with what admission made of that.
+
+        The latter is known by its owner, since a run that dies before it hears the answer can't record it.
+        """
+        return [e for e in self.edits if self._is_ours(obj, e)]
+
+    def _is_ours(self, obj: Object, edit: Edit) -> bool:
+        if edit.written(obj):
+            return not foreign_owner(obj, edit, self.manager)
+        return not (edit.contested or same(edit.read(obj), edit.before)) and is_held(obj, edit, self.manager)
 
     def _judge(self, obj: Object, restored: list[Edit]) -> Undone:
         if strayed := [e for e in self.edits if e.strayed(obj, self.edits)]:
@@ -388,22 +427,31 @@ class Patch(Operation):
             )
         return RESTORED
 
-    async def _write(self, kube: Kube, obj: Object, values: list[tuple[Edit, Any]]) -> bool:
+    async def _write(self, kube: Kube, obj: Object, values: list[tuple[Edit, Any]]) -> Object | None:
+        """The object as the server stored it; None where it is another by now."""
         body = patch_body(obj, values)
-        written = await write_if(kube, obj, body, subresource=self.subresource, manager=self.manager)
-        return written is not None
+        return await write_if(kube, obj, body, subresource=self.subresource, manager=self.manager)
 
 
-async def until_in(ref: Ref, attempt: Callable[[bool], Awaitable[bool]]) -> None:
+def _altered(edits: Iterable[Edit]) -> str:
+    """What admission changed, of edits as they were stored; "" for nothing."""
+    changed = [
+        f"{e.name}: {e.shown(e.sent[0])} was written, {e.shown(e.after)} was stored" for e in edits if e.sent
+    ]
+    return f"the API server's admission changed {'; '.join(changed)}" if changed else ""
+
+
+async def until_in(ref: Ref, attempt: Callable[[bool], Awaitable[T | None]]) -> T:
     """Make a change of the version that was read, over lost answers and other people's changes.
 
-    `attempt` hears whether an answer was lost, so that the change may be in already, and gives whether it is.
+    `attempt` hears whether an answer was lost, so that the change may be in already, and gives the object
+    that it is in; None where the object changed, and is to be read again.
     """
     lost: Unreachable | None = None
     for _ in range(ATTEMPTS):
         try:
-            if await attempt(lost is not None):
-                return
+            if (done := await attempt(lost is not None)) is not None:
+                return done
         except Unreachable as error:
             lost = error if error.may_land or lost is None else lost
         except (Refused, ApiError) as error:

@@ -134,13 +134,15 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
         (
             "Steady state",
             f"{good} of {len(retro.hypothesis)}" if held else "—",
-            _judged(retro, others),
+            f"probes held, {others} not judged" if others else "probes held",
             _tone([h.holds for h in held]),
         ),
         (
             "Detection",
             wording.duration(max(times)) if times else ("never" if missing else "—"),
-            _detected(retro, len(found)),
+            f"{len(found)} of {wording.plural(len(retro.detection), 'expected alert')} fired"
+            if retro.detection
+            else "no alert expected",
             _tone([d.ok for d in retro.detection]),
         ),
         (
@@ -156,20 +158,6 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
             _tone([t.state == "restored" for t in own]),
         ),
     ]
-
-
-def _judged(retro: Retrospective, others: int) -> str:
-    if retro.hypothesis and all(h.unjudged == "not asked" for h in retro.hypothesis):
-        return "not asked"
-    return f"probes held, {others} not judged" if others else "probes held"
-
-
-def _detected(retro: Retrospective, fired: int) -> str:
-    if not retro.detection:
-        return "no alert expected"
-    if not retro.tried:
-        return "not asked"
-    return f"{fired} of {wording.plural(len(retro.detection), 'expected alert')} fired"
 
 
 def _tone(judged: list[bool | None]) -> str:

@@ -46,6 +46,11 @@ def _in_vain(undone: Sequence[Entry], task: asyncio.Task[Any] | None) -> str:
     return ""
 
 
+def _altered(made: Sequence[Entry]) -> str:
+    """Why nobody need wait for a fault to be in: something else than what was approved is in force."""
+    return next((f"{e.operation.ref}: {e.altered}" for e in made if e.altered), "")
+
+
 class StepFailed(Exception):
     """A fault could not be put in force; what it had changed was taken back."""
 
@@ -156,7 +161,9 @@ class Method:
             await keep_before(world, planned.fault, self._evidence, self._emit)
             try:
                 await or_leave(fault.inject(planned.fault, here))
-                evidence = await self._settle(fault, planned, here, Presence.IN)
+                evidence = await self._settle(
+                    fault, planned, here, Presence.IN, lambda: _altered(here.ledger.entries)
+                )
             except Failure as error:
                 self._tell(planned, State.FAILED, message=str(error))
                 raise StepFailed(f"step {planned.path} ({planned.name}): {error}") from error

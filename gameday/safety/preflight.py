@@ -301,9 +301,8 @@ async def _other_runs(case: Case) -> Findings:
     return await other_runs(case.world.kube, case.world.run, case.plan)
 
 
-# What every run is held to, whatever is installed; first what a dead run left, which may be behind the rest.
+# What every run is held to, whatever is installed.
 _CHECKS: tuple[_Check, ...] = (
-    _other_runs,
     _cluster,
     _namespaces,
     _planned,
@@ -317,6 +316,7 @@ _CHECKS: tuple[_Check, ...] = (
     _permissions,
     _abort_conditions,
     _lever,
+    _other_runs,
 )
 
 

@@ -1,0 +1,240 @@
+"""What a mutating admission policy makes of our writes is ours: it is put back, and said."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from gameday.events import Event, Warn
+from gameday.ledger.edits import Edit
+from gameday.ledger.ledger import Ledger
+from gameday.ledger.operations import Patch
+from gameday.ledger.recovery import How, recover
+from gameday.ledger.store import ensure_namespace
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Object, Ref
+from tests.e2e.experiments import write
+from tests.platform.arrange import deployment, unique
+from tests.support.ledgers import unguarded
+from tests.support.platforms import Platform
+from tests.support.polling import eventually
+from tests.support.program import Program
+
+NAMESPACE = "platform"
+RUN = "admission-test"
+REPLICAS = ("spec", "replicas")
+GROUP = "admissionregistration.k8s.io/v1"
+CHANGED = "spec.replicas: 0 was written, 2 was stored"
+
+
+class Policy(Protocol):
+    """A policy that stores `value` wherever its condition holds of the Deployment, until it is left."""
+
+    def __call__(self, workload: Ref, condition: str, value: int) -> AbstractAsyncContextManager[None]: ...
+
+
+@pytest.fixture
+def policy(platform: Platform, kube: Kube) -> Policy:
+    if platform.name == "sandbox":
+        pytest.skip("about real admission policies: --platform cluster")
+
+    @asynccontextmanager
+    async def in_force(workload: Ref, condition: str, value: int) -> AsyncIterator[None]:
+        made = [Ref.of(await kube.create(o)) for o in _policy(unique("replicas"), workload, condition, value)]
+        try:
+            await eventually(lambda: _probed(kube, workload), lambda seen: seen, within=60)
+            yield
+        finally:
+            for ref in made:
+                await kube.delete(ref)
+
+    return in_force
+
+
+def _policy(name: str, workload: Ref, condition: str, value: int) -> list[Object]:
+    """Of `workload`, and of one whose name is longer, by which a test sees that the policy is in force."""
+    rule = {
+        "apiGroups": ["apps"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": ["deployments"],
+    }
+    set_to = {"expression": f"Object{{spec: Object.spec{{replicas: {value}}}}}"}
+    named = {"name": "named", "expression": f"object.metadata.name.startsWith('{workload.name}')"}
+    probe = f"object.metadata.name != '{workload.name}'"
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "matchConditions": [named, {"name": "when", "expression": f"{probe} || {condition}"}],
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "Never",
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": set_to}],
+    }
+    meta = {"name": name}
+    bound: Object = {"kind": "MutatingAdmissionPolicyBinding", "metadata": meta, "spec": {"policyName": name}}
+    policy: Object = {"kind": "MutatingAdmissionPolicy", "metadata": meta, "spec": spec}
+    return [{"apiVersion": GROUP, **o} for o in (policy, bound)]
+
+
+async def _probed(kube: Kube, workload: Ref) -> bool:
+    made = await kube.create(deployment(NAMESPACE, f"{workload.name}-probe", 7))
+    await kube.delete(Ref.of(made))
+    return bool(made["spec"]["replicas"] != 7)
+
+
+@pytest.fixture
+async def workload(kube: Kube) -> AsyncIterator[Ref]:
+    """Of four replicas, whose controller makes no pods."""
+    ref = Ref.of(await kube.create(deployment(NAMESPACE, unique("admitted"), 4)))
+    yield ref
+    await kube.delete(ref)
+
+
+@pytest.fixture
+def heard() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+async def ledger(platform: Platform, tmp_path: Path, heard: list[Event]) -> AsyncIterator[Ledger]:
+    async with await Kube.connect(platform.kubeconfig) as ours:
+        await ensure_namespace(ours)
+        made = unguarded(ours, RUN, tmp_path, {"experiment": "test"}, heard.append)
+        yield made
+        await made.undo()
+        await made.close(restored=True)
+
+
+async def _scaled(ledger: Ledger, ref: Ref, replicas: int) -> Patch:
+    patch = await Patch.of(ledger.kube, ref, Edit(REPLICAS, replicas))
+    assert patch is not None
+    return patch
+
+
+async def _replicas(kube: Kube, ref: Ref) -> int:
+    return int((await kube.get(ref))["spec"]["replicas"])
+
+
+async def _store(kube: Kube, ref: Ref, replicas: int, manager: str) -> None:
+    await kube.patch(ref, {"spec": {"replicas": replicas}}, "merge", manager=manager)
+
+
+async def _by_another_process(kube: Kube) -> list[str]:
+    """What `gameday recover` does after a kill -9: it has the record alone. Returns what the audit saw."""
+    result = await recover(kube, RUN, lambda _: None, how=How(force=True))
+    return [a.state for a in result.audits]
+
+
+# -- on either platform: the object as a policy leaves it, with our field manager ------------------
+
+
+async def test_a_value_that_we_own_goes_back_though_we_did_not_write_it(
+    kube: Kube, ledger: Ledger, workload: Ref
+) -> None:
+    """The run died before it heard that the server had stored 2 where 0 was written."""
+    await ledger.intend("1", [await _scaled(ledger, workload, 0)])
+    await _store(kube, workload, 2, ledger.kube.manager)
+    assert await _by_another_process(kube) == ["restored"]
+    assert await _replicas(kube, workload) == 4
+
+
+async def test_who_writes_the_field_after_us_keeps_it(kube: Kube, ledger: Ledger, workload: Ref) -> None:
+    await ledger.intend("1", [await _scaled(ledger, workload, 0)])
+    await _store(kube, workload, 2, ledger.kube.manager)
+    await _store(kube, workload, 3, "horizontal-pod-autoscaler")
+    assert await _by_another_process(kube) == ["kept"]
+    assert await _replicas(kube, workload) == 3
+
+
+@pytest.mark.parametrize("by", ["this process", "another process"])
+async def test_a_later_undo_of_ours_makes_nobodys_value_ours(
+    by: str, kube: Kube, ledger: Ledger, workload: Ref
+) -> None:
+    """Our undo of the second change writes what somebody set before it: that stays theirs."""
+    await ledger.step("1").perform([await _scaled(ledger, workload, 2)])
+    await _store(kube, workload, 6, "kubectl")
+    await ledger.step("2").perform([await _scaled(ledger, workload, 1)])
+    if by == "this process":
+        await ledger.undo("2")
+        await ledger.undo("1")
+    else:
+        await _by_another_process(kube)
+    assert await _replicas(kube, workload) == 6
+
+
+# -- real policies ---------------------------------------------------------------------------------
+
+
+async def test_what_was_stored_is_recorded_said_and_put_back(
+    policy: Policy, kube: Kube, ledger: Ledger, workload: Ref, heard: list[Event]
+) -> None:
+    async with policy(workload, "object.spec.replicas < 2", 2):
+        (entry,) = await ledger.step("1").perform([await _scaled(ledger, workload, 0)])
+        assert entry.operation.summary == "spec.replicas: 4 → 2 (0 was written)"
+        assert [CHANGED in e.message for e in heard if isinstance(e, Warn)] == [True]
+        assert await _by_another_process(kube) == ["restored"]
+    assert await _replicas(kube, workload) == 4
+
+
+async def test_an_answer_that_nobody_heard_is_put_back(
+    policy: Policy, kube: Kube, ledger: Ledger, workload: Ref
+) -> None:
+    (entry,) = await ledger.intend("1", [await _scaled(ledger, workload, 0)])
+    async with policy(workload, "object.spec.replicas < 2", 2):
+        await entry.operation.make(ledger.kube)
+        assert await _replicas(kube, workload) == 2
+        assert await _by_another_process(kube) == ["restored"]
+    assert await _replicas(kube, workload) == 4
+
+
+async def test_an_undo_that_admission_changes_has_failed_until_it_may_pass(
+    policy: Policy, kube: Kube, ledger: Ledger, workload: Ref
+) -> None:
+    await ledger.step("1").perform([await _scaled(ledger, workload, 1)])
+    async with policy(workload, "object.spec.replicas > 3", 3):
+        (entry,) = await ledger.undo()
+        assert (entry.state, await _replicas(kube, workload)) == ("failed", 3)
+        assert "4 was written, 3 was stored" in entry.message
+        (audited,) = await ledger.audit()
+        assert audited.state == "left"
+        assert "spec.replicas: 4 → 3" in audited.message
+
+    async def undone() -> str:
+        await ledger.undo()
+        return entry.state
+
+    await eventually(undone, lambda state: state == "undone", within=60)
+    assert await _replicas(kube, workload) == 4
+
+
+def _experiment(tmp_path: Path, workload: Ref) -> Path:
+    scale = {"workload": f"deployment/{workload.name}", "namespace": NAMESPACE, "replicas": 0}
+    return write(tmp_path, method=[{"scale": scale, "for": "1s"}])
+
+
+async def test_a_run_says_at_once_that_its_fault_is_not_in(
+    policy: Policy, kube: Kube, gameday: Program, tmp_path: Path, workload: Ref
+) -> None:
+    async with policy(workload, "object.spec.replicas < 2", 2):
+        ended = gameday.run(_experiment(tmp_path, workload))
+        assert await _replicas(kube, workload) == 4
+    assert (ended.code, ended.verdict) == (3, "aborted"), ended.output
+    said = " ".join(ended.output.split())
+    assert "not waited for, since" in said
+    assert CHANGED in said
+
+
+@pytest.mark.parametrize("state", ["intended", "made"])
+async def test_killed_in_between_nothing_of_it_stays(
+    state: str, policy: Policy, kube: Kube, gameday: Program, tmp_path: Path, workload: Ref
+) -> None:
+    async with policy(workload, "object.spec.replicas < 2", 2):
+        with gameday.started(_experiment(tmp_path, workload)) as run:
+            run.until(lambda e: e["type"] == "change" and e["state"] == state, state)
+            name = run.kill()
+        ended = gameday("recover", "--run", name, "--force")
+        assert ended.code == 0, ended.output
+        assert await _replicas(kube, workload) == 4
