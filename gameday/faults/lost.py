@@ -173,13 +173,18 @@ async def _lost_of_job(owner: Ref, job: Object, pods: list[Effect], kube: Kube) 
     if why := jobs.fails_for_good(job, (p.times for p in pods), evicted=evicted):
         return {p.ref: f"{owner} fails with it and ends all its pods: {why}" for p in pods}
     action = jobs.at_end(job["spec"], evicted=evicted)
-    if action == "FailIndex":
-        return {p.ref: f"the podFailurePolicy of {owner} fails its index" for p in pods}
     if action == "Ignore" or job["spec"].get("backoffLimitPerIndex") is None:
         return {}
-    found = zip(pods, await asyncio.gather(*(kube.find(p.ref) for p in pods)), strict=True)
     why = f"no failure is left to its index of {owner}"
-    return {p.ref: why for p, pod in found if pod and jobs.past_index_limit(job, pod, p.times)}
+    if action == "FailIndex":
+        lost, why = pods, f"the podFailurePolicy of {owner} fails its index"
+    else:
+        found = zip(pods, await asyncio.gather(*(kube.find(p.ref) for p in pods)), strict=True)
+        lost = [p for p, pod in found if pod and jobs.past_index_limit(job, pod, p.times)]
+    if jobs.past_failed_indexes(job, len(lost)):
+        limit = f"no failure is left of its maxFailedIndexes {job['spec']['maxFailedIndexes']}"
+        return {p.ref: f"{owner} fails with it and ends all its pods: {limit}" for p in pods}
+    return {p.ref: why for p in lost}
 
 
 async def _made_anew(job: Object, namespace: str | None, kube: Kube) -> bool:

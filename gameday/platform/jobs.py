@@ -4,7 +4,8 @@ Facts from Kubernetes 1.36, pkg/controller/job: a pod that is deleted counts as 
 `podFailurePolicy` once it has ended (job_controller.go, isPodFailed); the first rule that matches decides
 (pod_failure_policy.go), and an eviction, by the API or by a taint, leaves the condition DisruptionTarget,
 where a plain deletion leaves an exit code alone; more failures than `backoffLimit` fail the Job for good, and
-with `backoffLimitPerIndex` each pod has a count of its own (indexed_job_utils.go).
+with `backoffLimitPerIndex` each pod has a count of its own (indexed_job_utils.go), and where more indexes
+have failed than `maxFailedIndexes` the Job fails and ends its other pods (reason MaxFailedIndexesExceeded).
 """
 
 from __future__ import annotations
@@ -49,6 +50,15 @@ def past_index_limit(job: Object, pod: Object, failures: int) -> bool:
     """Whether so many more failures of one pod are more than the Job allows to its index."""
     before = (pod["metadata"].get("annotations") or {}).get(_INDEX_FAILURES) or 0
     return int(before) + failures > int(job["spec"]["backoffLimitPerIndex"])
+
+
+def past_failed_indexes(job: Object, more: int) -> bool:
+    """Whether a Job fails when so many more of its indexes do; without `maxFailedIndexes` it goes on."""
+    most = job["spec"].get("maxFailedIndexes")
+    failed = str((job.get("status") or {}).get("failedIndexes") or "")  # as 1,3-5
+    spans = [part.partition("-") for part in failed.split(",") if part]
+    before = sum(int(last or first) - int(first) + 1 for first, _, last in spans)
+    return most is not None and more > 0 and before + more > int(most)
 
 
 def restarts_left(jobset: Object) -> int:

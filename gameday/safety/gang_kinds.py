@@ -33,7 +33,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gameday.platform.jobs import at_end, backoff_limit, past_limit, restarts_left
+from gameday.platform.jobs import (
+    at_end,
+    backoff_limit,
+    past_failed_indexes,
+    past_index_limit,
+    past_limit,
+    restarts_left,
+)
 from gameday.platform.objects import Object, Ref, controller
 
 Follows = Callable[[Object, list[Object]], str]
@@ -128,6 +135,9 @@ def _job(group: Object, pods: list[Object]) -> str:
     if action == "FailJob":
         return "its podFailurePolicy says that it fails for good at an eviction, and all of its pods end"
     if (each := spec.get("backoffLimitPerIndex")) is not None:
+        failing = pods if action == "FailIndex" else [p for p in pods if past_index_limit(group, p, 1)]
+        if past_failed_indexes(group, len(failing)):
+            return f"it fails for good, and all of its pods end (maxFailedIndexes {spec['maxFailedIndexes']})"
         return f"each is made anew, until its index has failed {each + 1} times"
     failed, limit = int(status.get("failed") or 0), backoff_limit(spec)
     if past_limit(group, len(pods)):

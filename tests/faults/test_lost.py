@@ -9,7 +9,7 @@ import pytest
 
 from gameday.faults.lost import not_restored, with_dependents, with_losses
 from gameday.platform.effect import Effect, Kind, of_pod
-from gameday.platform.jobs import at_end
+from gameday.platform.jobs import at_end, past_failed_indexes
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
 from gameday.platform.world import World
@@ -83,6 +83,14 @@ async def test_a_job_of_a_jobset(restarts: int, lost: bool, tmp_path: Path) -> N
         (INDEXED, "0", ""),
         (INDEXED, "1", "no failure is left to its index of Job training/job"),
         ({**INDEXED, "podFailurePolicy": {"rules": [FAIL_INDEX]}}, "0", "fails its index"),
+        (INDEXED | {"maxFailedIndexes": 0}, "0", ""),
+        (INDEXED | {"maxFailedIndexes": 0}, "1", "ends all its pods: no failure is left of its maxFailedIn"),
+        (INDEXED | {"maxFailedIndexes": 1}, "1", "no failure is left to its index of Job training/job"),
+        (
+            INDEXED | {"maxFailedIndexes": 0, "podFailurePolicy": {"rules": [FAIL_INDEX]}},
+            "0",
+            "ends all its pods: no failure is left of its maxFailedIndexes 0",
+        ),
         ({"backoffLimit": 1}, "0", ""),
         ({"backoffLimit": 0}, "0", "no failure is left of its backoffLimit 0"),
         ({}, "0", ""),
@@ -117,6 +125,16 @@ DISRUPTED: Object = {"action": "Ignore", "onPodConditions": [{"type": "Disruptio
 )
 def test_what_a_policy_does(rules: list[Object], evicted: bool, action: str) -> None:
     assert at_end({"podFailurePolicy": {"rules": rules}}, evicted=evicted) == action
+
+
+@pytest.mark.parametrize(
+    ("failed", "most", "past"),
+    [(None, 0, True), (None, 1, False), ("0,3-5", 4, True), ("0,3-5", 5, False), ("1", None, False)],
+)
+def test_indexes_that_failed_before_count(failed: str | None, most: int | None, past: bool) -> None:
+    job: Object = {"spec": {"maxFailedIndexes": most}, "status": {"failedIndexes": failed}}
+    assert past_failed_indexes(job, 1) is past
+    assert not past_failed_indexes(job, 0)
 
 
 def test_sentences() -> None:

@@ -241,13 +241,15 @@ async def test_a_group_that_cannot_be_read_is_named_and_stops_nothing(tmp_path: 
         ({}, 5, "each is made anew (5 of 6 failures so far)"),
         ({}, 6, "it fails for good"),
         ({"backoffLimitPerIndex": 1}, 6, "until its index has failed 2 times"),
+        ({"backoffLimitPerIndex": 0, "maxFailedIndexes": 1}, 0, "until its index has failed 1 times"),
+        ({"backoffLimitPerIndex": 0, "maxFailedIndexes": 0}, 0, "it fails for good, and all of its pods end"),
         ({"backoffLimit": 0, "podFailurePolicy": {"rules": [IGNORE]}}, 0, "ignores evictions"),
         ({"podFailurePolicy": {"rules": [FAIL, IGNORE]}}, 0, "fails for good at an eviction"),
     ],
 )
 def test_when_a_job_fails(spec: dict[str, Any], failed: int, words: str) -> None:
     job = {"spec": {"parallelism": 2, **spec}, "status": {"failed": failed}}
-    assert words in follows("batch.kubernetes.io/job-name", job, [{}])
+    assert words in follows("batch.kubernetes.io/job-name", job, [{"metadata": {}}])
 
 
 @pytest.mark.fast
