@@ -47,6 +47,14 @@ def not_restored(r: Retrospective, _: Story) -> Iterator[Finding]:
             )
 
 
+def refused(r: Retrospective, story: Story) -> Iterator[Finding]:
+    """The checks that kept the run from beginning, each with its advice."""
+    for check in story.all(ev.Preflight) if r.verdict == "refused" else ():
+        if check.level == "refused":
+            title, hint = mask_text(f"{check.check}: {check.message}"), mask_text(check.hint)
+            yield Finding("refused", "warning", title, (hint,) if hint else (), (check.seq,), hint)
+
+
 def taken_over(r: Retrospective, _: Story) -> Iterator[Finding]:
     for t in r.touched:
         if t.state == "accepted":
@@ -312,6 +320,7 @@ def things_to_know(r: Retrospective, story: Story) -> Iterator[Finding]:
 
 
 RULES: list[Rule] = [
+    refused,
     not_restored,
     taken_over,
     steady_state_broken,

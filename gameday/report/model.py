@@ -106,6 +106,8 @@ class Hypothesis:
     @property
     def unjudged(self) -> str:
         """Why `holds` is None."""
+        if not (self.before or self.worst or self.after):
+            return "not asked"
         return "not judged" if self.worst or self.during == "ignore" else "not seen"
 
 
@@ -291,3 +293,17 @@ class Retrospective:
     findings: tuple[Finding, ...] = ()
     actions: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
+
+    @property
+    def tried(self) -> bool:
+        """Whether a fault began, or a verdict was reached by what the experiment has in its place."""
+        return any(f.start is not None for f in self.faults) or self.verdict in ("passed", "deviated")
+
+    @property
+    def nothing_learned(self) -> str:
+        """What to say where no finding is one of what was tried; "" where one is."""
+        if any(f.rule != "refused" for f in self.findings):
+            return ""
+        return (
+            "None: everything was as stated." if self.tried else "Nothing was tried, so nothing was learned."
+        )

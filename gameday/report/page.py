@@ -134,15 +134,13 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
         (
             "Steady state",
             f"{good} of {len(retro.hypothesis)}" if held else "—",
-            f"probes held, {others} not judged" if others else "probes held",
+            _judged(retro, others),
             _tone([h.holds for h in held]),
         ),
         (
             "Detection",
             wording.duration(max(times)) if times else ("never" if missing else "—"),
-            f"{len(found)} of {wording.plural(len(retro.detection), 'expected alert')} fired"
-            if retro.detection
-            else "no alert expected",
+            _detected(retro, len(found)),
             _tone([d.ok for d in retro.detection]),
         ),
         (
@@ -158,6 +156,20 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
             _tone([t.state == "restored" for t in own]),
         ),
     ]
+
+
+def _judged(retro: Retrospective, others: int) -> str:
+    if retro.hypothesis and all(h.unjudged == "not asked" for h in retro.hypothesis):
+        return "not asked"
+    return f"probes held, {others} not judged" if others else "probes held"
+
+
+def _detected(retro: Retrospective, fired: int) -> str:
+    if not retro.detection:
+        return "no alert expected"
+    if not retro.tried:
+        return "not asked"
+    return f"{fired} of {wording.plural(len(retro.detection), 'expected alert')} fired"
 
 
 def _tone(judged: list[bool | None]) -> str:

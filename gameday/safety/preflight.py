@@ -301,8 +301,9 @@ async def _other_runs(case: Case) -> Findings:
     return await other_runs(case.world.kube, case.world.run, case.plan)
 
 
-# What every run is held to, whatever is installed.
+# What every run is held to, whatever is installed; first what a dead run left, which may be behind the rest.
 _CHECKS: tuple[_Check, ...] = (
+    _other_runs,
     _cluster,
     _namespaces,
     _planned,
@@ -316,7 +317,6 @@ _CHECKS: tuple[_Check, ...] = (
     _permissions,
     _abort_conditions,
     _lever,
-    _other_runs,
 )
 
 
