@@ -41,6 +41,10 @@ T = TypeVar("T")
 _HINT = f"; ${TOKEN_ENV} must hold a token of this cluster: scontrol token lifespan=3600"
 
 
+class _NotServed(SlurmError):
+    """The path is not there, so nothing was done."""
+
+
 class SlurmRest:
     """One slurmrestd. The token is read from the environment at each request, and kept nowhere."""
 
@@ -81,12 +85,11 @@ class SlurmRest:
         await self._change("requeue", f"requeue job {job}", None, job_id=str(job))
 
     async def _list(self, what: str, decoded: Callable[[dict[str, Any]], T]) -> list[T]:
-        prefix = await self._prefix("get", f"/{what}")
-        if not prefix:
+        if not await self._prefix("get", f"/{what}"):
             known = f"v0.0.{KNOWN[0]} to v0.0.{KNOWN[-1]}"
             raise SlurmError(f"slurmrestd at {self.url} speaks none of {known}: see {self.url}/openapi/v3")
         doing = f"list Slurm's {what}"
-        listed = (await self._ask("get", f"{prefix}/{what}", doing)).get(what) or []
+        listed = (await self._ask_newest("get", f"/{what}", doing)).get(what) or []
         try:
             return [decoded(found) for found in listed]
         except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
@@ -97,23 +100,46 @@ class SlurmRest:
         if why := await self.cannot(change):
             raise SlurmError(f"cannot {doing}: {why}")
         method, path, _ = _CHANGES[change]
-        prefix = await self._prefix(method, path)
         quoted = {key: quote(name, safe="") for key, name in names.items()}
-        await self._ask(method, prefix + path.format(**quoted), doing, body, changes=True)
+        await self._ask_newest(method, path, doing, body, changes=True, **quoted)
+
+    async def _ask_newest(
+        self, method: str, path: str, doing: str, body: Any = None, *, changes: bool = False, **names: str
+    ) -> dict[str, Any]:
+        """Ask the newest version that has the path; an upgrade may have taken away the one that was found."""
+        prefix = await self._prefix(method, path)
+        try:
+            return await self._ask(method, prefix + path.format(**names), doing, body, changes)
+        except _NotServed:
+            self._paths = {}
+            newer = await self._prefix(method, path)
+            if newer in (prefix, ""):
+                raise
+        return await self._ask(method, newer + path.format(**names), doing, body, changes)
 
     async def _prefix(self, method: str, path: str) -> str:
-        """`/slurm/v0.0.N` of the newest version that we know and that has the path; "" for none."""
-        if not self._paths:
-            found = await self._ask("get", "/openapi/v3", "ask slurmrestd for its versions")
-            served = found.get("paths")
-            if not isinstance(served, dict):
-                raise WrongAnswer(f"cannot ask slurmrestd for its versions: {self.url} has no OpenAPI paths")
-            methods = {p.rstrip("/"): m for p, m in served.items() if isinstance(m, dict)}
-            self._paths = {path: frozenset(named) for path, named in methods.items()}
+        """`/slurm/v0.0.N` of the newest version that we know and that has the path; "" for none.
+
+        That there is none is never said from memory: an upgrade may have brought one.
+        """
+        known = bool(self._paths)
+        if not known:
+            await self._find_paths()
         for number in reversed(KNOWN):
             if method in self._paths.get(f"/slurm/v0.0.{number}{path}", ()):
                 return f"/slurm/v0.0.{number}"
+        if known:
+            self._paths = {}
+            return await self._prefix(method, path)
         return ""
+
+    async def _find_paths(self) -> None:
+        found = await self._ask("get", "/openapi/v3", "ask slurmrestd for its versions")
+        served = found.get("paths")
+        if not isinstance(served, dict):
+            raise WrongAnswer(f"cannot ask slurmrestd for its versions: {self.url} has no OpenAPI paths")
+        methods = {p.rstrip("/"): m for p, m in served.items() if isinstance(m, dict)}
+        self._paths = {path: frozenset(named) for path, named in methods.items()}
 
     async def _ask(
         self,
@@ -191,6 +217,8 @@ def _read(status: int, raw: bytes, doing: str, url: str) -> dict[str, Any]:
         raise Unreachable(f"cannot {doing}: {hint}: see `scontrol ping`{_HINT}")
     if re.search("authentication", said, re.IGNORECASE):
         said += _HINT
+    if status == 404:
+        raise _NotServed(f"cannot {doing}: {shorten(said, LONGEST)}")
     told = failure(doing, said)
     told.may_land = told.may_land or (
         status >= 500 and not errors
