@@ -58,6 +58,7 @@ class Gated(Kube):
     before: int = -1  # requests that pass until the process is stopped; -1: it runs
     go_on: asyncio.Event
     stopped: bool = False
+    killed: bool = False
     sent: int = 0
 
     async def _headers(self, method: str, path: str) -> CIMultiDict[str]:
@@ -66,6 +67,8 @@ class Gated(Kube):
         if self.before == 0:
             self.stopped = True
             await self.go_on.wait()
+        if self.killed:
+            raise asyncio.CancelledError  # whatever it wants to tidy up, nothing leaves it
         self.before -= self.before > 0
         return headers
 
@@ -75,6 +78,12 @@ class Gated(Kube):
     def resume(self) -> None:
         self.before, self.stopped = -1, False
         self.go_on.set()
+
+    def kill(self) -> None:
+        """Let all that it does end at its next request, also what no cancellation cuts short."""
+        self.killed = True
+        if self.stopped:
+            self.go_on.set()
 
 
 class Process:
@@ -125,6 +134,7 @@ class Machine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.stack = AsyncExitStack()
         self.changes = 0
+        self.everyone: list[Process] = []
         self.writes: list[tuple[int, str]] = []  # epoch and writer of each version of the record
         self.run(self._start())
 
@@ -157,7 +167,8 @@ class Machine(RuleBasedStateMachine):
     async def _process(self, base: float) -> Process:
         client = await Gated.connect(self.server.kubeconfig)
         assert isinstance(client, Gated)
-        return Process(await self.stack.enter_async_context(client), self, base)
+        self.everyone.append(Process(await self.stack.enter_async_context(client), self, base))
+        return self.everyone[-1]
 
     def _written(self, where: Any, event: Any) -> None:
         if where[2] != f"gameday-{RUN}" or where[0][1] != "configmaps" or event.kind == "DELETED":
@@ -321,9 +332,13 @@ class Machine(RuleBasedStateMachine):
             assert await self.admin.find(ref) is None, f"{ref} was left"
 
     async def _stop(self) -> None:
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            if "_headers" in str(task.get_stack()):
-                task.cancel()
+        """End what is under way while its loop is there: the garbage collector would do it later, without."""
+        for process in self.everyone:
+            process.kube.kill()
+        under_way = [process.task for process in self.everyone if process.task is not None]
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         await self.stack.aclose()
 
 
