@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from gameday.ledger.keeping import NAMESPACE
 from gameday.ledger.packing import Record
+from gameday.ledger.remembered import remember
 from gameday.ledger.seal import digest_of, mac_of, same
-from gameday.platform.conditional import create_if_absent
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
 
@@ -52,8 +52,8 @@ async def accepted(kube: Kube, run: str, key: bytes | None) -> set[tuple[int, st
     """
     found = await kube.find(ACCEPTED)
     keys = ((found or {}).get("data") or {}).items()
-    named = ((k.rpartition("."), text) for k, text in keys)
-    mine = {int(n): text for (name, _, n), text in named if name == run and n.isdecimal()}
+    named = ((_named(k), text) for k, text in keys)
+    mine = {int(n): text for (name, n), text in named if name == run and n.isdecimal()}
     return {(n, digest) for n, text in mine.items() if (digest := _digest(text, key, run, n))}
 
 
@@ -78,8 +78,10 @@ async def keep(kube: Kube, run: str, key: bytes | None, entry: Entry, acceptance
     about = {"object": str(operation.ref), "change": operation.summary, "digest": digest}
     told = {**asdict(acceptance), **about}
     signed = told | ({"mac": _mac(key, run, entry.number, told)} if key else {})
-    data = {f"{run}.{entry.number}": json.dumps(signed)}
-    meta = {"name": ACCEPTED.name, "namespace": NAMESPACE}
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
-    if await create_if_absent(kube, body) is None:
-        await kube.patch(ACCEPTED, {"data": data}, "merge")
+    await remember(kube, ACCEPTED, f"{run}.{entry.number}", json.dumps(signed), lambda name: _named(name)[0])
+
+
+def _named(name: str) -> tuple[str, str]:
+    """The run and the number that an acceptance is kept under."""
+    run, _, number = name.rpartition(".")
+    return run, number

@@ -11,14 +11,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gameday.ledger.keeping import NAMESPACE
-from gameday.platform.conditional import among_others, create_if_absent, write_if
+from gameday.ledger.remembered import remember
 from gameday.platform.objects import Object, Ref
 
 if TYPE_CHECKING:
     from gameday.platform.kube import Kube
 
 RESTORED = Ref("v1", "ConfigMap", "gameday-restored", NAMESPACE)
-KEPT = 100  # runs, the newest
 NAMED = 20  # objects of one run
 
 
@@ -48,19 +47,7 @@ class Restoration:
 async def keep(kube: Kube, run: str, done: Restoration) -> None:
     """Write it where it stays, the oldest forgotten. Raises PlatformError."""
     text = json.dumps(asdict(done) | {"left": done.left[:NAMED]})
-    meta = {"name": RESTORED.name, "namespace": NAMESPACE}
-
-    async def attempt() -> bool:
-        found = await kube.find(RESTORED)
-        if found is None:
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {run: text}}
-            return await create_if_absent(kube, body) is not None
-        known = {name: one for name in found.get("data") or {} if (one := _read(found, name))}
-        oldest = sorted(known, key=lambda name: known[name].at)[: max(0, len(known) + 1 - KEPT)]
-        data = {run: text} | {name: None for name in oldest if name != run}
-        return await write_if(kube, found, {"data": data}) is not None
-
-    await among_others(RESTORED, attempt)
+    await remember(kube, RESTORED, run, text)
 
 
 async def read(kube: Kube, run: str) -> Restoration | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from gameday.ledger import locks
+from gameday.ledger import locks, restorations
+from gameday.ledger.acceptance import ACCEPTED, accepted, what
 from gameday.ledger.accepting import Acceptance, Accepted, NoEntry, accept
 from gameday.ledger.edits import Edit
 from gameday.ledger.keeping import ensure_namespace
@@ -17,7 +19,8 @@ from gameday.ledger.lease import RunLease, ref_of
 from gameday.ledger.ledger import Ledger
 from gameday.ledger.locks import Lock, Locked
 from gameday.ledger.operations import Create, Operation, Patch
-from gameday.ledger.recovery import recover
+from gameday.ledger.recovery import How, recover
+from gameday.ledger.restorations import Restoration
 from gameday.ledger.store import record_ref
 from gameday.platform.fence import Lost
 from gameday.platform.kube import Kube
@@ -161,3 +164,39 @@ async def test_nothing_is_freed_of_a_run_that_is_alive(kube: Kube, tmp_path: Pat
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
     assert (await locks.held(kube))[RUN] == LOCKS
+
+
+def long_over(number: int) -> str:
+    """The name of a run that ended before this one's: the higher, the later."""
+    return f"over.{number:03}"
+
+
+def said_at(number: int) -> str:
+    return f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z"
+
+
+async def test_the_oldest_acceptances_are_forgotten_but_not_of_a_run_that_is_not_over(
+    kube: Kube, tmp_path: Path
+) -> None:
+    """Of two hundred runs that ended, and of one, older than all, whose other change is open still."""
+    await died(kube, tmp_path, *[await patched(kube, ref) for ref in NODES[:3]])
+    old = Acceptance("bob", "2025-01-01T00:00:00Z", "the first")
+    first = (await accept(kube, RUN, 1, old)).entry
+    texts = {f"{long_over(n)}.1": json.dumps({"at": said_at(n), "digest": "d"}) for n in range(200)}
+    await kube.patch(ACCEPTED, {"data": texts}, "merge")
+    lease = RunLease(kube, "new")
+    await lease.acquire()
+    (tmp_path / "new").mkdir()
+    ledger = unguarded(kube, "new", tmp_path / "new", {"cluster": "here"}, lambda _: None, lease)
+    await ledger.step("1").perform([await patched(kube, NODES[0], Edit(("metadata", "labels", "a"), "b"))])
+    await accept(kube, "new", 1, MINE, how=How(force=True))
+    kept = {name.rpartition(".")[0] for name in (await kube.get(ACCEPTED))["data"]}
+    assert kept == {RUN, "new", *(long_over(n) for n in range(101, 200))}
+    assert await accepted(kube, RUN, await read_key(kube, RUN)) == {what(first.record())}
+
+
+async def test_the_oldest_restorations_are_forgotten(kube: Kube) -> None:
+    for n in range(103):
+        await restorations.keep(kube, long_over(n), Restoration("alice", said_at(n), 1))
+    kept = (await kube.get(restorations.RESTORED))["data"]
+    assert set(kept) == {long_over(n) for n in range(3, 103)}
