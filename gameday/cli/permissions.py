@@ -71,6 +71,8 @@ def rbac(
 
 async def _rbac(loaded: Loaded, options: Options, account: tuple[str, str]) -> list[Object]:
     from gameday.run.session import connected, other_reads, planned
+    from gameday.safety import targets
+    from gameday.safety.preflight import PERMISSIONS, refusals
     from gameday.safety.rbac import manifests, needed
 
     async with connected(loaded, options) as world:
@@ -78,9 +80,7 @@ async def _rbac(loaded: Loaded, options: Options, account: tuple[str, str]) -> l
             plan, findings = await planned(loaded, world)
             heard |= await other_reads(loaded.experiment, plan, world)
         # Missing permissions are what this command is about; anything else makes the list untrue.
-        refused = [
-            f for f in findings if f.level == "refused" and f.check not in ("permissions", "other runs")
-        ]
+        refused = [f for f in refusals(findings) if f.check not in (PERMISSIONS, targets.CHECK)]
         for finding in refused:
             print(f"gameday: {finding.check}: {finding.message}", file=sys.stderr)
         if refused:

@@ -16,6 +16,7 @@ from gameday.extend.check import Findings, ok, refused, warning
 from gameday.run.asking import ask
 from gameday.run.reading import BROKEN, HOLDS, NO_BASELINE, NO_DATA, Reading, explain, value_text
 from gameday.safety.installed import probe_of
+from gameday.safety.preflight import PROMETHEUS, SLURM
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
@@ -35,7 +36,8 @@ async def first_look(experiment: Experiment, world: World, missing: frozenset[st
 def _needs(check: Check) -> set[str]:
     """The systems without which a probe can't be asked, as their checks are called."""
     probe = probe_of(check.kind)
-    return {n for n in ("prometheus", "slurm") if getattr(probe, f"needs_{n}")}
+    needs = {PROMETHEUS: probe.needs_prometheus, SLURM: probe.needs_slurm}
+    return {name for name, needed in needs.items() if needed}
 
 
 def _finding(check: Check, reading: Reading) -> Preflight:

@@ -13,6 +13,7 @@ from gameday.platform.errors import PlatformError
 from gameday.platform.objects import Object, Ref, is_finished
 from gameday.platform.resources import PODS
 from gameday.platform.world import World
+from gameday.safety.case import Case
 from gameday.safety.gang_kinds import MARKS, Mark, is_gang, said
 from gameday.safety.plan import Plan
 
@@ -42,14 +43,14 @@ class Hit:
         return f"{touched}, and the plan ends none of them; if they end: {follows}"
 
 
-async def gangs(plan: Plan, world: World) -> list[Preflight]:
+async def gangs(case: Case) -> list[Preflight]:
     """A finding for each group that loses members, or could, with what follows.
 
     Slurm's jobs are effects already. A cordon, or a taint that ends nothing, costs no gang a member.
     """
-    effects = [e for s in plan.steps.values() for e in s.fault.effects]
+    world, effects = case.world, [e for s in case.plan.steps.values() for e in s.fault.effects]
     ending = {e.ref.uid for e in effects if e.ends}
-    pods = await _touched(plan, world)
+    pods = await _touched(case.plan, world)
     losing = groups(p for p in pods if p["metadata"]["uid"] in ending)
     lost = {one.ref for one in losing}
     hit = [*losing, *(one for one in groups(pods) if one.ref not in lost)]

@@ -18,6 +18,7 @@ from gameday.platform.objects import Object, Ref, condition, is_finished
 from gameday.platform.resources import NODES, PODS
 from gameday.platform.world import World
 from gameday.safety.blast import is_down, total
+from gameday.safety.case import Case
 from gameday.safety.plan import Plan
 from gameday.safety.reading import workloads
 
@@ -28,8 +29,9 @@ URL_WITHIN = 5.0  # seconds
 UNASKED = 500  # nodes up to which the room for drained pods is looked at without being asked for
 
 
-async def no_go(spec: NoGo, plan: Plan, world: World) -> list[Preflight]:
+async def no_go(case: Case) -> list[Preflight]:
     """A finding for each reason not to begin now. Raises PlatformError where a question has no answer."""
+    spec, plan, world = case.experiment.spec.no_go, case.plan, case.world
     parts = await asyncio.gather(
         _alerts(spec, world),
         _signal(spec),

@@ -17,7 +17,8 @@ from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref
 from gameday.platform.owners import owners
 from gameday.platform.world import Victim, World
-from gameday.safety.plan import Plan, StepPlan
+from gameday.safety.case import Case
+from gameday.safety.plan import StepPlan
 
 CHECK = "argo cd"
 MOST = 50  # victims of a step that are looked up; the others are mostly more of the same
@@ -35,10 +36,10 @@ class Owned:
     itself: bool
 
 
-async def ownership(plan: Plan, world: World) -> list[Preflight]:
+async def argo_cd(case: Case) -> list[Preflight]:
     """A finding for each Application that owns a target; none where the cluster has no Argo CD."""
     try:
-        known = await applications(world.kube)
+        known = await applications(case.world.kube)
     except NoArgoCD:
         return []
     except ApiError as error:
@@ -51,9 +52,9 @@ async def ownership(plan: Plan, world: World) -> list[Preflight]:
             )
         ]
     found: list[Preflight] = []
-    for step in plan.steps.values():
+    for step in case.plan.steps.values():
         if known and step.kind != "argocd":  # that fault deals with its Application itself
-            found += await _step(step, known, world)
+            found += await _step(step, known, case.world)
     return list({(f.level, f.message): f for f in found}.values())
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from gameday import extend
 from gameday.events import Preflight
 from gameday.experiment import registry
 from gameday.experiment.loader import UNWATCHED
@@ -20,20 +18,19 @@ from gameday.platform.objects import Ref
 from gameday.platform.permission import Permission, missing
 from gameday.platform.resources import NODES
 from gameday.platform.world import World
+from gameday.safety import gangs, nogo, targets
 from gameday.safety.approvals import cluster as approvals
-from gameday.safety.approvals.required import approved
+from gameday.safety.approvals import required
 from gameday.safety.blast import count, measure, total
+from gameday.safety.case import Case
 from gameday.safety.cluster import cluster_of
 from gameday.safety.derived import AGAIN, differences
-from gameday.safety.gangs import gangs
 from gameday.safety.gate import Gate
 from gameday.safety.installed import fault_of, probe_of
 from gameday.safety.lever import read_lever
-from gameday.safety.nogo import NO_PROMETHEUS, RULES_ELSEWHERE, no_go
-from gameday.safety.ownership import ownership
+from gameday.safety.ownership import argo_cd as argo_cd  # an entry point, as the checks of systems below
 from gameday.safety.plan import Plan
 from gameday.safety.reading import owners_of, way_back
-from gameday.safety.targets import other_runs
 
 LEDGER_NEEDS = (
     f"get namespaces - {NAMESPACE}",
@@ -50,12 +47,8 @@ LEDGER_NEEDS = (
 RBAC_HINT = "ask for them; `gameday rbac FILE` prints the Roles"
 
 
-@dataclass(frozen=True)
-class Case(extend.Case):
-    """A plan to be checked, with all that gameday's own checks know of it."""
-
-    plan: Plan
-
+# Names that others go by: a finding's `check`. The last two are those of their entry points.
+PERMISSIONS, PROMETHEUS, SLURM = "permissions", "prometheus", "slurm"
 
 _Check = Callable[[Case], Awaitable[Findings]]
 
@@ -130,26 +123,10 @@ async def _cluster(case: Case) -> Findings:
     return found or [ok("cluster", str(now))]
 
 
-async def _owners(case: Case) -> Findings:
-    return await owners_of(case.plan, case.world)
-
-
-async def _way_back(case: Case) -> Findings:
-    return way_back(case.plan)
-
-
-async def _no_go(case: Case) -> Findings:
-    return await no_go(case.experiment.spec.no_go, case.plan, case.world)
-
-
-async def _gangs(case: Case) -> Findings:
-    return await gangs(case.plan, case.world)
-
-
 async def _approvals(case: Case) -> Findings:
     """Who approved; and, where people are asked by this run, whether the plan says what comes of it."""
     wanted = case.experiment.spec.approvals
-    found = await approved(wanted, case.plan, case.world)
+    found = await required.approved(wanted, case.plan, case.world)
     asks = wanted and (wanted.slack or wanted.service_now or wanted.webhook)  # `gameday approve` looks itself
     if not asks or not case.plan.kept:
         return found
@@ -178,10 +155,10 @@ async def _permissions(case: Case) -> Findings:
     if lacking:
         hints = (RBAC_HINT, *[""] * (len(lacking) - 1))
         return [
-            refused("permissions", f"RBAC does not allow: {m.words}", hint)
+            refused(PERMISSIONS, f"RBAC does not allow: {m.words}", hint)
             for m, hint in zip(lacking, hints, strict=True)
         ]
-    return [ok("permissions", f"all {len(asked)} that the plan needs")]
+    return [ok(PERMISSIONS, f"all {len(asked)} that the plan needs")]
 
 
 async def prometheus(case: Case) -> Findings:
@@ -194,24 +171,24 @@ async def prometheus(case: Case) -> Findings:
         names = ", ".join(c.name for c in asking) or "observe"
         return [
             refused(
-                "prometheus",
+                PROMETHEUS,
                 f"no Prometheus is given, but {names} asks it",
-                NO_PROMETHEUS,
+                nogo.NO_PROMETHEUS,
             )
         ]
     try:
         await client.check()
     except PlatformError as error:
-        return [refused("prometheus", str(error))]
+        return [refused(PROMETHEUS, str(error))]
     found: Findings = []
     for query in case.experiment.spec.observe:
         try:
             await client.instant(query)
         except PartialAnswer as part:
-            found.append(warning("prometheus", str(part), "its chart will say so"))
+            found.append(warning(PROMETHEUS, str(part), "its chart will say so"))
         except PlatformError as error:
-            found.append(refused("prometheus", f"the query {query!r} is refused: {error}"))
-    return found or [ok("prometheus", client.url)]
+            found.append(refused(PROMETHEUS, f"the query {query!r} is refused: {error}"))
+    return found or [ok(PROMETHEUS, client.url)]
 
 
 async def slurm(case: Case) -> Findings:
@@ -227,8 +204,8 @@ async def slurm(case: Case) -> Findings:
     client = case.world.slurm
     if client is None:
         text = f"no Slurm is given, but {', '.join(asking)} asks it"
-        return [refused("slurm", text, "name one in spec.target.slurm, or with --slurm URL")]
-    return [ok("slurm", await client.describe())]
+        return [refused(SLURM, text, "name one in spec.target.slurm, or with --slurm URL")]
+    return [ok(SLURM, await client.describe())]
 
 
 async def node_image(case: Case) -> Findings:
@@ -270,15 +247,11 @@ async def alerts(case: Case) -> Findings:
         if e.alert in firing
     ]
     if not rules and not firing:
-        return [warning("alerts", f"{client.url} lists no alert rules, and no alert", RULES_ELSEWHERE)]
+        return [warning("alerts", f"{client.url} lists no alert rules, and no alert", nogo.RULES_ELSEWHERE)]
     missing = [e.alert for e in expected if rules and e.alert not in rules | firing]
     return found + [
         warning("alerts", f"no rule makes the alert {name}, so it can never fire") for name in missing
     ]
-
-
-async def argo_cd(case: Case) -> Findings:
-    return await ownership(case.plan, case.world)
 
 
 async def _lever(case: Case) -> Findings:
@@ -297,33 +270,30 @@ async def _lever(case: Case) -> Findings:
     return [ok("lever", "nothing is halted")]
 
 
-async def _other_runs(case: Case) -> Findings:
-    return await other_runs(case.world.kube, case.world.run, case.plan)
-
-
 # What every run is held to, whatever is installed; first what a dead run left, which may be behind the rest.
-_CHECKS: tuple[_Check, ...] = (
-    _other_runs,
-    _cluster,
-    _namespaces,
-    _planned,
-    _blast_radius,
-    _gate,
-    _owners,
-    _way_back,
-    _gangs,
-    _no_go,
-    _approvals,
-    _permissions,
-    _abort_conditions,
-    _lever,
-)
+# The names are those for people, which the findings have too.
+_CHECKS: dict[str, _Check] = {
+    targets.CHECK: targets.other_runs,
+    "cluster": _cluster,
+    "namespaces": _namespaces,
+    "plan": _planned,
+    "blast radius": _blast_radius,
+    "gate": _gate,
+    "owners": owners_of,
+    "way back": way_back,
+    gangs.CHECK: gangs.gangs,
+    nogo.CHECK: nogo.no_go,
+    required.CHECK: _approvals,
+    PERMISSIONS: _permissions,
+    "abort conditions": _abort_conditions,
+    "lever": _lever,
+}
 
 
 async def preflight(experiment: Experiment, plan: Plan, world: World) -> Findings:
     """All findings of all checks. Raises PlatformError only when the cluster can't be asked at all."""
     case = Case(experiment, plan, world)
-    ours = (_guarded(check.__name__.strip("_").replace("_", " "), check, case) for check in _CHECKS)
+    ours = (_guarded(name, check, case) for name, check in _CHECKS.items())
     others = (_installed(name, case) for name in registry.names(registry.CHECKS))
     parts = await asyncio.gather(*ours, *others)
     return [identity(experiment, world), *(f for part in parts for f in part)]

@@ -11,6 +11,7 @@ from gameday.platform.effect import Kind
 from gameday.platform.objects import Object, Ref
 from gameday.platform.owners import owners
 from gameday.platform.world import World
+from gameday.safety.case import Case
 from gameday.safety.plan import Plan
 
 MOST = 20  # owners that are looked up; a plan that touches more is read as a list of them anyway
@@ -43,10 +44,10 @@ async def workloads(plan: Plan, world: World) -> list[Workload]:
     return [Workload(ref, chain, n, blind) for (ref, n), (chain, blind) in zip(asked, chains, strict=True)]
 
 
-async def owners_of(plan: Plan, world: World) -> list[Preflight]:
+async def owners_of(case: Case) -> list[Preflight]:
     """Whose the workloads are that lose pods: the topmost owner, and who answers for it by its labels."""
     counted: Counter[str] = Counter()
-    for workload in await workloads(plan, world):
+    for workload in await workloads(case.plan, case.world):
         whose = next((w for o in reversed(workload.chain) if (w := _whose(o))), "")
         counted[f"{workload.top}{whose}"] += workload.pods
     if not counted:
@@ -68,16 +69,17 @@ def _whose(obj: Object) -> str:
     return next((f" ({name} {said[name]})" for name in NAMES if said.get(name)), "")
 
 
-def way_back(plan: Plan) -> list[Preflight]:
+async def way_back(case: Case) -> list[Preflight]:
     """How each step is taken back, and what is not."""
-    if not plan.steps:
+    steps = case.plan.steps.values()
+    if not steps:
         return []
     lost = [
         f"step {s.path} is not undone in full: {s.fault.irreversible[0]}"
-        for s in plan.steps.values()
+        for s in steps
         if s.fault.irreversible
     ]
-    back = [s.path for s in plan.steps.values() if not s.fault.irreversible]
+    back = [s.path for s in steps if not s.fault.irreversible]
     undone = f"step {', '.join(back)}: undone by the ledger, also if gameday dies" if back else ""
     text = "; ".join([*([undone] if undone else []), *lost])
     return [Preflight(check="way back", level="ok", message=text)]

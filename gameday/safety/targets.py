@@ -9,7 +9,7 @@ from gameday.ledger.locks import Lock, held, lock_of, meeting, words
 from gameday.ledger.survey import InForce, survey
 from gameday.ledger.unreadable import Unreadable
 from gameday.platform.effect import Kind
-from gameday.platform.kube import Kube
+from gameday.safety.case import Case
 from gameday.safety.plan import Plan
 
 CHECK = "other runs"
@@ -27,15 +27,16 @@ def locks_of(plan: Plan) -> list[Lock]:
     return sorted({lock_of(ref) for ref in refs} | {("Node", name) for name in nodes})
 
 
-async def other_runs(kube: Kube, run: str, plan: Plan) -> list[Preflight]:
+async def other_runs(case: Case) -> list[Preflight]:
     """Runs that touch what this plan would: refused; others, and what only looks like a run: told.
 
     A step that could not be planned has no targets: then what other runs have changed may be why.
     """
+    kube, plan = case.world.kube, case.plan
     mine, locked, found = locks_of(plan), await held(kube), await survey(kube)
     told: list[Preflight] = []
     for other in found.runs:
-        if other.run == run:
+        if other.run == case.world.run:
             continue
         theirs = [*locked.get(other.run, ()), *(lock_of(e.operation.ref) for e in other.open)]
         unknown = any(isinstance(e.operation, Unreadable) for e in other.open)

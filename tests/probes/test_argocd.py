@@ -14,9 +14,10 @@ from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
 from gameday.platform.world import World
 from gameday.probes.argocd import GROUP, ArgoCD, ArgoCDSpec, _family
-from gameday.safety.ownership import ownership
+from gameday.safety.ownership import argo_cd
 from gameday.safety.plan import Plan
 from gameday.sandbox.apiserver import ApiServer, write_kubeconfig
+from tests.safety.cases import case
 from tests.support import gitops
 from tests.support.polling import eventually
 
@@ -114,6 +115,6 @@ async def test_without_argo_cd_it_is_said_and_nothing_else_stops(tmp_path: Any) 
             spec = FaultSpec.model_validate({"rollback": {"application": "inference"}})
             with pytest.raises(PlanError, match="is Argo CD installed"):
                 await Fault().of(spec).plan(spec, World(bare))
-            assert await ownership(Plan(seed=0), World(bare)) == []
+            assert await argo_cd(case(tmp_path, Plan(seed=0), World(bare))) == []
     finally:
         await server.stop()

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from gameday.events import Preflight
-from gameday.experiment.model import NoGo
 from gameday.extend import FaultPlan
 from gameday.faults.budgets import foresee
 from gameday.faults.pod_kill import PodKillSpec
@@ -25,6 +24,7 @@ from gameday.safety.plan import Plan, StepPlan
 from gameday.safety.protection import protected
 from gameday.safety.rbac import needed
 from tests.platform.arrange import deployment, pod
+from tests.safety.cases import case
 from tests.support.proxy import ApiProxy
 from tests.support.unruly import Unruly, unruly
 
@@ -161,14 +161,16 @@ def told(findings: Sequence[Preflight]) -> list[tuple[str, str]]:
     return [(f.level, f.message) for f in findings if "may not be read" in f.message]
 
 
-async def test_an_update_of_what_may_not_be_read_is_not_known(kube: Kube, denied: ApiProxy) -> None:
+async def test_an_update_of_what_may_not_be_read_is_not_known(
+    kube: Kube, denied: ApiProxy, tmp_path: Path
+) -> None:
     *_, member = await trainer(kube)
     fault = FaultPlan(PodKillSpec(selector="app=trainer", namespace=SPACE), (), effects=(of_pod(member),))
     plan = Plan(1, steps={"1": StepPlan("1", "kill", "podKill", None, 1, fault)})
     world = World(kube, namespaces=(SPACE,))
-    assert told(await no_go(NoGo(), plan, world)) == []
+    assert told(await no_go(case(tmp_path, plan, world))) == []
     denied.fail("GET", "/deployments/trainer$", 403, reason="Forbidden", times=ALWAYS)
-    ((level, message),) = told(await no_go(NoGo(), plan, world))
+    ((level, message),) = told(await no_go(case(tmp_path, plan, world)))
     assert level == "warning"
     assert message.startswith(
         f"Deployment {SPACE}/trainer may not be read, so nobody knows whether an update"
@@ -178,19 +180,20 @@ async def test_an_update_of_what_may_not_be_read_is_not_known(kube: Kube, denied
 @pytest.mark.parametrize("named", ["", "nvsentinel"])
 @pytest.mark.parametrize("path", ["/namespaces/nvsentinel$", "/configmaps/circuit-breaker$"])
 async def test_a_circuit_breaker_that_may_not_be_read_is_not_closed(
-    path: str, named: str, kube: Kube, denied: ApiProxy
+    path: str, named: str, kube: Kube, denied: ApiProxy, tmp_path: Path
 ) -> None:
     """Where the file names the namespace it is refused; else a warning, since there may be no NVSentinel."""
-    world, spec = World(kube, namespaces=(SPACE,)), NoGo(nvsentinel=named or None)
+    world = World(kube, namespaces=(SPACE,))
+    asked = case(tmp_path, Plan(1), world, **({"noGo": {"nvsentinel": named}} if named else {}))
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "nvsentinel"}}
     meta = {"name": "circuit-breaker", "namespace": "nvsentinel"}
     await kube.create(space)
     await kube.create(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"status": "CLOSED"}}
     )
-    assert await no_go(spec, Plan(1), world) == []
+    assert await no_go(asked) == []
     denied.fail("GET", path, 403, reason="Forbidden", times=ALWAYS)
-    found = told(await no_go(spec, Plan(1), world))
+    found = told(await no_go(asked))
     if named and "namespaces" in path:
         assert found == []  # the file says that it is there
     else:

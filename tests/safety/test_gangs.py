@@ -19,6 +19,7 @@ from gameday.safety.gang_kinds import MARKS, NATIVE, is_gang
 from gameday.safety.gangs import _gangs, gangs, groups
 from gameday.safety.plan import Plan, StepPlan, with_effects
 from tests.platform.arrange import pod, running
+from tests.safety.cases import case
 from tests.safety.test_effects import plan
 from tests.support.kinds import Served, create, serving
 from tests.support.program import Program
@@ -192,7 +193,7 @@ async def test_only_pods_that_end_are_lost(
         planned = await fault.plan(fault.Spec.model_validate({"nodes": {"names": ["gpu-0"]}, **spec}), world)
         planned = await with_effects(fault, planned, world)
         step = StepPlan("1", "a step", "a fault", 1.0, 1, planned)
-        texts = [f.message for f in await gangs(Plan(1, steps={"1": step}), world)]
+        texts = [f.message for f in await gangs(case(tmp_path, Plan(1, steps={"1": step}), world))]
     assert ("3 gangs lose 3 pods" in texts) == bool(lost), texts
     assert len([t for t in texts if " loses " in t]) == lost, texts
     assert len([t for t in texts if "the plan ends none of them" in t]) == 3 - lost, texts
@@ -227,7 +228,8 @@ async def test_a_group_that_cannot_be_read_is_named_and_stops_nothing(tmp_path: 
         planned = await with_effects(Drain(), planned, world)
         for _ in range(20):  # however often it is asked
             server.lose(LOSE_REQUEST, "GET .*/jobs/llm")
-        found = await gangs(Plan(1, steps={"1": StepPlan("1", "a step", "a fault", 1.0, 1, planned)}), world)
+        step = StepPlan("1", "a step", "a fault", 1.0, 1, planned)
+        found = await gangs(case(tmp_path, Plan(1, steps={"1": step}), world))
     assert found[0].message == "1 gangs lose 1 pods"
     (warning,) = [f for f in found if f.level == "warning"]
     assert warning.message.startswith("Job training/llm could not be read")
