@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gameday.sandbox.apiserver.resources import Resource
@@ -83,12 +83,21 @@ def from_label_selector(selector: Json | None) -> list[Requirement] | None:
     """The requirements of a LabelSelector object; None when it selects nothing (it is absent)."""
     if selector is None:
         return None
-    found = [(k, "in", frozenset([v])) for k, v in (selector.get("matchLabels") or {}).items()]
+    return [
+        *parse_values(selector.get("matchLabels")),
+        *parse_expressions(selector.get("matchExpressions")),
+    ]
+
+
+def parse_values(wanted: Mapping[str, str] | None) -> list[Requirement]:
+    """The requirements of labels that must have these values."""
+    return [(key, "in", frozenset([value])) for key, value in (wanted or {}).items()]
+
+
+def parse_expressions(expressions: Iterable[Json] | None) -> list[Requirement]:
+    """The requirements of `matchExpressions`, or of a node's `matchFields`."""
     operators = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
-    for expression in selector.get("matchExpressions") or ():
-        operator = operators[expression["operator"]]
-        found.append((expression["key"], operator, frozenset(expression.get("values") or ())))
-    return found
+    return [(e["key"], operators[e["operator"]], frozenset(e.get("values") or ())) for e in expressions or ()]
 
 
 def labels_match(requirements: list[Requirement], labels: Mapping[str, str]) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 
-from gameday.experiment.selector import Selector
 from gameday.platform.objects import Object, controller, is_finished, is_ready
+from gameday.sandbox.apiserver.selectors import from_label_selector, labels_match
 from gameday.sandbox.cache import Cache, Key, key_of
 from gameday.sandbox.controllers.base import Controller
 from gameday.sandbox.facts import deleting, labels_of, new_condition, now, seconds_of, with_conditions
@@ -113,8 +113,8 @@ def _evicting(budget: Object, pods: list[Object]) -> tuple[set[str], float | Non
 
 def _selects(budget: Object, pod: Object) -> bool:
     """Without a selector a budget is for no pod, with an empty one for all (policy/v1)."""
-    selector = budget["spec"].get("selector")
-    return selector is not None and Selector.from_object(selector).matches(labels_of(pod))
+    requirements = from_label_selector(budget["spec"].get("selector"))
+    return requirements is not None and labels_match(requirements, labels_of(pod))
 
 
 def _amount(value: int | str, total: int) -> int:

@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import Any
 
 from gameday.experiment.quantity import parse_quantity
-from gameday.experiment.selector import Selector
 from gameday.platform.errors import ApiError, PlatformError
 from gameday.platform.objects import Object, Ref, controller, is_finished, is_true
+from gameday.sandbox.apiserver.selectors import labels_match, parse_expressions
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import deleting, labels_of, new_condition, tolerates, with_conditions
 from gameday.sandbox.recorder import Recorder
@@ -219,8 +219,8 @@ def _affine(pod: Object, node: Object) -> bool:
         return True
     name = {"metadata.name": node["metadata"]["name"]}
     return any(
-        Selector.from_object({"matchExpressions": t.get("matchExpressions")}).matches(labels_of(node))
-        and Selector.from_object({"matchExpressions": t.get("matchFields")}).matches(name)
+        labels_match(parse_expressions(t.get("matchExpressions")), labels_of(node))
+        and labels_match(parse_expressions(t.get("matchFields")), name)
         for t in terms
     )
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 
-from gameday.platform import xids
 from gameday.platform.devices import gpus
 from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref, condition, is_finished
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import annotations_of, deleting, new_condition
+from gameday.sandbox.fleet import xids
 from gameday.sandbox.fleet.gpus import Gpus
 from gameday.sandbox.fleet.nodes import is_simulated, tell
 from gameday.sandbox.recorder import Recorder
@@ -74,7 +74,7 @@ class GpuHealth:
         status = "True" if broken else "False"
         if condition(node, CONDITION).get("status") == status:
             return
-        told = ", ".join(f"GPU {g}: {xids.xid(x)}" for g, x in broken.items())
+        told = ", ".join(f"GPU {g}: {xids.told(x)}" for g, x in broken.items())
         entry = healthy(node) if not broken else new_condition(node, CONDITION, True, "XIDErrorsFound", told)
         await tell(self._cache, node, entry)
         if broken:

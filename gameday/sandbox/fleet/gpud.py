@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from gameday.platform import xids
 from gameday.platform.gpud import XID_COMPONENT
+from gameday.sandbox.fleet import xids
 from gameday.sandbox.fleet.gpus import Gpus, Line
 
 _OTHERS = ("accelerator-nvidia-ecc", "accelerator-nvidia-nvlink", "cpu", "disk", "kubelet", "memory")
@@ -33,7 +33,7 @@ class Gpud:
     async def _states(self, request: web.Request) -> web.Response:
         node = request.match_info["node"]
         lines = self._gpus.lines(node)[self._forgiven.get(node, 0) :]
-        held = next((li for li in reversed(lines) if xids.xid(li.xid).fatal and not li.repaired), None)
+        held = next((li for li in reversed(lines) if xids.is_serious(li.xid) and not li.repaired), None)
         states = [_state(XID_COMPONENT, held), *(_state(name, None) for name in _OTHERS)]
         return web.json_response(states)
 
@@ -68,10 +68,10 @@ def _time(at: float) -> str:
 def _state(component: str, held: Line | None) -> dict[str, Any]:
     state = {"time": _time(held.at if held else 0), "name": component, "health": "Healthy"}
     if held is not None:
-        state |= {"health": "Unhealthy", "reason": f"{xids.xid(held.xid)} on GPU {held.gpu}"}
+        state |= {"health": "Unhealthy", "reason": f"{xids.told(held.xid)} on GPU {held.gpu}"}
     return {"component": component, "states": [state]}
 
 
 def _event(line: Line) -> dict[str, Any]:
-    level = "Fatal" if xids.xid(line.xid).fatal else "Warning"
+    level = "Fatal" if xids.is_serious(line.xid) else "Warning"
     return {"time": _time(line.at), "name": "error_xid", "type": level, "message": line.text}

@@ -14,12 +14,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gameday.node.host import ToolError
-from gameday.platform import xids
 from gameday.platform.dcgm import XID_FIELD
 from gameday.platform.devices import gpus
 from gameday.platform.objects import Object, is_finished
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import labels_of
+from gameday.sandbox.fleet import xids
 from gameday.sandbox.fleet.host import Files, Hosts
 from gameday.sandbox.fleet.nodes import GPUS
 
@@ -31,9 +31,7 @@ LEAST = 200.0  # W: the lowest power limit
 CLOCK = 1980  # MHz: the highest SM clock
 _BUSES = ("1b", "43", "52", "61", "9d", "c3", "d1", "df")  # as in an HGX H100
 _LINE = re.compile(r"NVRM: Xid \(PCI:\w{4}:(\w{2}):\w{2}[.\w]*\): (\d+)")
-# Errors after which a GPU must be reset or replaced, by NVIDIA's XID catalogue, and uncorrectable ECC errors
-# by dcgm_fields.h (volatile, aggregate, in device memory), which are XID 48 to the driver.
-_SERIOUS = frozenset({48, 62, 64, 74, 79, 95, 119, 120, 123, 136, 140, 143})
+# Uncorrectable ECC errors by dcgm_fields.h (volatile, aggregate, in device memory): XID 48 to the driver.
 _DOUBLE_BIT = frozenset({311, 313, 319})
 _FOUND = "Successfully injected field info.\n"
 
@@ -117,7 +115,7 @@ class Gpus:
 
     def broken(self, node: str) -> dict[int, int]:
         """GPUs that can't be used, with the XID that says so."""
-        return {gpu: number for gpu, number in self.errors(node).items() if xids.xid(number).fatal}
+        return {gpu: number for gpu, number in self.errors(node).items() if xids.is_serious(number)}
 
     def holders(self, node: str) -> list[Object]:
         """The pod on each GPU of a node, from the first one on."""
@@ -210,14 +208,14 @@ class Gpus:
 
     def log_xid(self, node: str, number: int) -> None:
         """As GPUd's fault injection: the driver's line for the first GPU."""
-        name = xids.xid(number).name or "unknown"
-        text = f"NVRM: Xid (PCI:0000:{_BUSES[0]}:00): {number}, pid='<unknown>', name=<unknown>, {name}"
+        said = f"{number}, pid='<unknown>', name=<unknown>, {xids.name_of(number)}"
+        text = f"NVRM: Xid (PCI:0000:{_BUSES[0]}:00): {said}"
         self.write_kmsg(node, "/dev/kmsg", text)
 
 
 def _incident(number: int, value: float) -> int:
     """The XID that DCGM's health watches hold against a GPU for a value; 0 for a harmless one."""
-    if number == XID_FIELD and value in _SERIOUS:
+    if number == XID_FIELD and xids.is_serious(value):
         return int(value)
     return 48 if number in _DOUBLE_BIT and value > 0 else 0
 

@@ -7,8 +7,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from gameday.experiment.selector import Selector
 from gameday.platform.objects import Object, is_ready
+from gameday.sandbox.apiserver.selectors import labels_match, parse_expressions, parse_values
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import annotations_of, labels_of
 
@@ -50,17 +50,13 @@ def _matching(cache: Cache, namespace: str, selector: Mapping[str, Any]) -> list
         named = [(ns, n) for ns, names in selector["pods"].items() for n in names]
         return [p for p in (cache.get("Pod", k) for k in named) if p is not None]
     spaces = selector.get("namespaces") or [namespace]
-    labels = Selector.from_object(
-        {
-            "matchLabels": selector.get("labelSelectors"),
-            "matchExpressions": selector.get("expressionSelectors"),
-        }
-    )
+    labels = parse_values(selector.get("labelSelectors"))
+    labels += parse_expressions(selector.get("expressionSelectors"))
     return [
         pod
         for space in spaces
         for pod in cache.all("Pod", space)
-        if labels.matches(labels_of(pod)) and _fits(cache, pod, selector)
+        if labels_match(labels, labels_of(pod)) and _fits(cache, pod, selector)
     ]
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from gameday.platform.slurm import decode
-from gameday.platform.slurm.model import Node
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.fleet.exposition import Family
 from gameday.sandbox.fleet.slurm.controller import Controller
@@ -44,12 +42,19 @@ class Slurm:
     def metrics(self) -> Iterator[Family]:
         """As Slurm's exporters tell it, each state that sinfo and squeue know."""
         nodes = Family("slurm_nodes", "gauge", "Nodes by state, as sinfo says it.")
-        states = (frozenset(self.controller.states(name)) for name in self.controller.names())
-        counted = Counter(Node("", found).word for found in states)
+        counted = Counter(_by_sinfo(self.controller.states(name)) for name in self.controller.names())
         for state in sorted({*_NODE_STATES, *counted}):
             nodes.add(counted[state], state=state)
         jobs = Family("slurm_jobs", "gauge", "Jobs by state, as squeue says it.")
-        waiting = Counter(decode.job(j).state.lower() for j in self.controller.jobs())
+        waiting = Counter(j["job_state"][0].lower() for j in self.controller.jobs())
         for state in sorted({*_JOB_STATES, *waiting}):
             jobs.add(waiting[state], state=state)
         yield from (nodes, jobs)
+
+
+def _by_sinfo(states: list[str]) -> str:
+    """A node's base state and flags in the one word of sinfo: a drain that waits for jobs is `draining`."""
+    base, *flags = (state.lower() for state in states)
+    if "drain" in flags:
+        return "draining" if base == "mixed" else "drained"
+    return base
