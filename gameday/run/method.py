@@ -208,10 +208,10 @@ class Method:
         """The step as it is planned now, and the world as it sees it, once the gate lets it in."""
         world = self._world.at(planned.path, step.for_)
         try:
-            now, world = await self._gate.admit(planned, world, self._in_force)
-            effects, keeps_off = self._gate.effects(planned.path), keeps_pods_off(fault, now)
-            await self._endings.expect(planned.path, effects, keeps_off=keeps_off)
-            return replace(planned, fault=now), world
+            let_in = await self._gate.admit(planned, world, self._in_force)
+            keeps_off = keeps_pods_off(fault, let_in.fault)
+            await self._endings.expect(planned.path, let_in.effects, keeps_off=keeps_off)
+            return replace(planned, fault=let_in.fault), let_in.world
         except Failure as error:
             self._tell(planned, State.FAILED, message=str(error))
             raise StepFailed(f"step {planned.path} ({planned.name}): {error}") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gameday.experiment.model import Experiment
 from gameday.experiment.text import some
@@ -110,6 +110,16 @@ class Admission:
         return len(self._seen) <= self.pods
 
 
+class LetIn(NamedTuple):
+    """A step that may begin: its plan as things are now, the world in which it may choose pods for approved
+    ones, and all its effects, those approved and those that it has now.
+    """
+
+    fault: FaultPlan[Any]
+    world: World
+    effects: tuple[Effect, ...]
+
+
 class Gate:
     """The gate of one run, or of one plan."""
 
@@ -144,10 +154,8 @@ class Gate:
             warnings += [f"step {step.path}: {text}" for text in new]
         return found, warnings
 
-    async def admit(
-        self, step: StepPlan, world: World, in_force: Collection[str]
-    ) -> tuple[FaultPlan[Any], World]:
-        """Let a step begin: its plan as it is now, and the world where it may choose pods for approved ones.
+    async def admit(self, step: StepPlan, world: World, in_force: Collection[str]) -> LetIn:
+        """Let a step begin.
 
         Raises FaultError where the step would now do more than was approved for it, or something else.
         `in_force` are the steps in force beside it. The lever is looked at last, so that nothing comes
@@ -187,11 +195,7 @@ class Gate:
             admission.victims(chosen)  # the last word: from here on the ledger takes changes of them
             await self._lock({v.ref for v in chosen}, world)
 
-        return planned, replace(world, admit=choose)
-
-    def effects(self, path: str) -> tuple[Effect, ...]:
-        """All that a step may do, as it was when it was let in."""
-        return self._admitted[path].effects
+        return LetIn(planned, replace(world, admit=choose), admission.effects)
 
     def check(self, path: str, operations: Sequence[Operation]) -> None:
         """The ledger's question before anything is written down. Raises Refused."""

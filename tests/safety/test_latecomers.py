@@ -77,7 +77,7 @@ async def _admitted(kube: Kube, folder: Path) -> tuple[Any, World, Ledger]:
     plan = await make_plan(experiment, world)
     assert not plan.problems
     gate = Gate(experiment, plan, world)
-    drain, inside = await gate.admit(plan.steps["1"], world.at("1", 1.0), ())
+    drain, inside, _ = await gate.admit(plan.steps["1"], world.at("1", 1.0), ())
     ledger = Ledger.begin(
         kube, "x", folder, {}, lambda event: None, admit=gate.check, owner=Alone(), scope=None
     )
