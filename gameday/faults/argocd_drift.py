@@ -233,7 +233,7 @@ async def _object(wanted: Any, world: World) -> Object:
     obj = await world.kube.find(ref)
     if obj is None:
         raise PlanError(f"there is no {ref} in {world.kube.context}")
-    return {"apiVersion": ref.api_version, "kind": ref.kind} | obj
+    return obj
 
 
 def _check_metadata(edit: Edit) -> None:

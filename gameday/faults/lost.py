@@ -141,8 +141,7 @@ def _is_over(obj: Object) -> bool:
 
 
 def _of_claim(claim: Object, why: str) -> Effect:
-    ref = Ref.of({"apiVersion": CLAIMS.api_version, "kind": CLAIMS.kind} | claim)
-    return Effect(Kind.CLAIM, ref, why, ends=True, lost=f"{why}, {DATA}")
+    return Effect(Kind.CLAIM, Ref.of(claim), why, ends=True, lost=f"{why}, {DATA}")
 
 
 async def _lost(

@@ -39,7 +39,7 @@ async def owned_in(kube: Kube, namespace: str) -> Owned:
         try:
             async for item in kube.each(resource, namespace):
                 if any(o["kind"] in _OWNING for o in _owners(item)):
-                    found.objects.append({"apiVersion": "v1", "kind": resource.kind} | item)
+                    found.objects.append(item)
         except ApiError as error:
             if error.status != 403:
                 raise

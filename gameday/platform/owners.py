@@ -23,6 +23,6 @@ async def owners(kube: Kube, obj: Object, blind: list[Ref]) -> list[Object]:
             raise
         if found is None:
             break
-        obj = {"apiVersion": ref.api_version, "kind": ref.kind} | found
+        obj = found
         chain.append(obj)
     return chain

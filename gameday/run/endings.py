@@ -174,7 +174,7 @@ class Endings:
         """The pods of namespaces, by lists alone: that is what a plan, and so its account, may ask."""
         spaces = sorted({n for n in namespaces if n})
         lists = await asyncio.gather(*(self._kube.list(PODS, n) for n in spaces))
-        found: list[Object] = [{"apiVersion": "v1", "kind": "Pod"} | p for pods in lists for p in pods]
+        found = [p for pods in lists for p in pods]
         now: dict[str, set[str]] = defaultdict(set)
         for pod in (p for p in found if not _is_ended(p)):  # what goes takes nobody's place
             now[_owner(pod)].add(pod["metadata"]["uid"])
@@ -185,9 +185,7 @@ class Endings:
     async def _objects(self, refs: Sequence[Ref], blind: list[Ref]) -> list[Object]:
         found = await asyncio.gather(*(self._kube.find_readable(r.named, blind) for r in refs))
         return [
-            {"apiVersion": r.api_version, "kind": r.kind} | o
-            for r, o in zip(refs, found, strict=True)
-            if o is not None and o["metadata"]["uid"] == r.uid
+            o for r, o in zip(refs, found, strict=True) if o is not None and o["metadata"]["uid"] == r.uid
         ]
 
 

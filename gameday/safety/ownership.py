@@ -70,7 +70,6 @@ async def _owned(victim: Victim, known: list[Object], world: World) -> Owned | N
     obj = await world.kube.find(victim.ref)
     if obj is None:
         return None
-    obj = {"apiVersion": victim.ref.api_version, "kind": victim.ref.kind} | obj
     if (application := owner_in(obj, known)) is not None:
         return Owned(application, obj, itself=True)
     for each in await owners(world.kube, obj, []):

@@ -117,10 +117,9 @@ async def found_by_name(kind: str, names: set[str], world: World) -> list[Object
 async def _read_by_name(kind: str, names: set[str], world: World) -> list[Object]:
     if len(names) > ONE_LIST_FROM:
         resource = NODES if kind == "Node" else NAMESPACES
-        listed = [o async for o in world.kube.each(resource)]
-        return [{"apiVersion": "v1", "kind": kind} | o for o in listed if o["metadata"]["name"] in names]
+        return [o async for o in world.kube.each(resource) if o["metadata"]["name"] in names]
     objects = await asyncio.gather(*(world.kube.find(Ref("v1", kind, n)) for n in sorted(names)))
-    return [{"apiVersion": "v1", "kind": kind} | o for o in objects if o is not None]
+    return [o for o in objects if o is not None]
 
 
 async def _built_in(world: World) -> Protected:
@@ -208,8 +207,8 @@ async def _labelled_beneath(effects: Sequence[Effect], nodes: set[str], world: W
         asyncio.gather(*map(is_hit, pods)), asyncio.gather(*map(carries, under))
     )
     found = [
-        *({"apiVersion": "v1", "kind": "Pod"} | p for p, yes in zip(pods, hits, strict=True) if yes),
-        *({"apiVersion": "v1", "kind": "Node"} | n for n, yes in zip(under, carrying, strict=True) if yes),
+        *(p for p, yes in zip(pods, hits, strict=True) if yes),
+        *(n for n, yes in zip(under, carrying, strict=True) if yes),
     ]
     return [str(Ref.of(o)) for o in found]
 
@@ -239,9 +238,7 @@ async def _objects(effects: Sequence[Effect], world: World, blind: list[Ref]) ->
     listed = [s for s, n in spaces.items() if s and n > ONE_LIST_FROM]
     parts = await asyncio.gather(*(world.kube.list(PODS, s) for s in listed))
     uids = {r.uid for r in refs if r.kind == "Pod"}
-    found = [
-        {"apiVersion": "v1", "kind": "Pod"} | p for ps in parts for p in ps if p["metadata"]["uid"] in uids
-    ]
+    found = [p for ps in parts for p in ps if p["metadata"]["uid"] in uids]
     single = [
         r
         for r in refs
