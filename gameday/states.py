@@ -68,6 +68,16 @@ class Fault(StrEnum):
     FAILED = "failed"
 
 
+class Detection(StrEnum):
+    """What became of an alert that was expected of a fault."""
+
+    FIRED = "fired"
+    LATE = "late"
+    NEVER = "never"
+    ALREADY_FIRING = "already-firing"  # before the fault, and not anew since: that proves nothing
+    UNKNOWN = "unknown"  # the log ends too early
+
+
 class Step(StrEnum):
     """How a step ended."""
 

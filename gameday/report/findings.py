@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gameday import events as ev
+from gameday import states
 from gameday.masking import mask_text
 from gameday.report import wording
 from gameday.report.drift import drift_measured
@@ -104,7 +105,7 @@ def steady_state_broken(r: Retrospective, _: Story) -> Iterator[Finding]:
 def alert_missing(r: Retrospective, _: Story) -> Iterator[Finding]:
     for d in r.detection:
         within = duration(d.within)
-        if d.outcome == "never":
+        if d.outcome == states.Detection.NEVER:
             yield Finding(
                 "alert-missing",
                 "serious",
@@ -113,7 +114,7 @@ def alert_missing(r: Retrospective, _: Story) -> Iterator[Finding]:
                 d.seqs,
                 f"Mend the rule of {d.alert}: this fault would have gone unseen",
             )
-        elif d.outcome == "late":
+        elif d.outcome == states.Detection.LATE:
             yield Finding(
                 "alert-late",
                 "warning",
@@ -122,7 +123,7 @@ def alert_missing(r: Retrospective, _: Story) -> Iterator[Finding]:
                 d.seqs,
                 f"Shorten the way to {d.alert}, or its objective is wrong",
             )
-        elif d.outcome == "already-firing":
+        elif d.outcome == states.Detection.ALREADY_FIRING:
             yield Finding(
                 "alert-early",
                 "warning",
@@ -173,11 +174,11 @@ def probe_blind(r: Retrospective, _: Story) -> Iterator[Finding]:
         blind = [s for s in t.spans if s.state in wording.BLIND]
         if blind:
             total = sum(s.end - s.start for s in blind)
-            states = join([wording.PROBE_STATES[s] for s in dict.fromkeys(s.state for s in blind)])
+            how = join([wording.PROBE_STATES[s] for s in dict.fromkeys(s.state for s in blind)])
             yield Finding(
                 "probe-blind",
                 "warning",
-                f"Probe “{t.name}” was blind for {duration(total)} ({states})",
+                f"Probe “{t.name}” was blind for {duration(total)} ({how})",
                 (),
                 tuple(s.seq for s in blind[:MOST_SEQS]),
                 f"See why “{t.name}” could not be asked",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from gameday import states
 from gameday.report import wording
 from gameday.report.model import Retrospective
 
@@ -80,9 +81,9 @@ def _cases(r: Retrospective) -> Iterator[Case]:
     for d in r.detection:
         name = d.alert + (wording.labels(d.labels) if d.labels else "")
         said = {
-            "never": "never fired",
-            "already-firing": "was firing before the fault",
-            "unknown": "not known",
+            states.Detection.NEVER: "never fired",
+            states.Detection.ALREADY_FIRING: "was firing before the fault",
+            states.Detection.UNKNOWN: "not known",
         }
         late = f"fired after {wording.duration(d.took)}, later than {wording.duration(d.within)}"
         yield Case("expectAlerts", name, d.ok, said.get(d.outcome, late), "", d.took or 0.0)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from gameday import events as ev
+from gameday import states
+from gameday.detection import Expected, Spell, outcome
 from gameday.experiment.quantity import parse_duration
 from gameday.masking import mask_text
 from gameday.report.model import Detection, FaultWindow, Recovery, Touched, Track
@@ -35,34 +38,32 @@ def detection(
 def _detected(
     story: Story, expected: dict[str, Any], faults: tuple[FaultWindow, ...], alerts: tuple[Track, ...]
 ) -> Detection:
-    name, wanted, within = (
-        str(expected.get("alert", "")),
-        expected.get("labels") or {},
-        seconds(expected.get("within")),
+    wanted = Expected(
+        str(expected.get("alert", "")), _labels(expected.get("labels")), seconds(expected.get("within"))
     )
-    injected = sorted((f for f in faults if f.start is not None), key=lambda f: f.start or 0)
-    fired = sorted(
-        (span.start, span.end, span.seq)
+    told = partial(Detection, wanted.alert, wanted.labels, wanted.within)
+    injected = min((f for f in faults if f.start is not None), key=lambda f: f.start or 0.0, default=None)
+    if injected is None:
+        return told(states.Detection.UNKNOWN)
+    began, seqs = injected.start or 0.0, injected.seqs[:1]
+    spells = [
+        Spell(s.start, s.end, s.seq)
         for track in alerts
-        if track.name == name and all(track.labels.get(k) == str(v) for k, v in wanted.items())
-        for span in track.spans
-        if span.state == "firing"
-    )
-    if not injected:
-        return Detection(name, wanted, within, "unknown")
-    start = injected[0].start or 0.0
-    since = [f for f in fired if f[0] >= start]
-    if since:
-        at, _, seq = since[0]
-        took = at - start
-        outcome = "fired" if within is None or took <= within else "late"
-        return Detection(name, wanted, within, outcome, took, injected[0].label, (injected[0].seqs[0], seq))
-    before = [f for f in fired if f[1] > start]
-    if before:
-        return Detection(name, wanted, within, "already-firing", None, injected[0].label, (before[0][2],))
-    waited = story.end - start
-    undecided = story.last(ev.Verdict) is None and within is not None and waited < within
-    return Detection(name, wanted, within, "unknown" if undecided else "never", seqs=injected[0].seqs[:1])
+        if wanted.means(track.name, track.labels)
+        for s in track.spans
+        if s.state == "firing"
+    ]
+    found, spell = outcome(wanted, began, spells)
+    if spell is not None and found == states.Detection.ALREADY_FIRING:
+        return told(found, None, injected.label, (spell.seq,))
+    if spell is not None:
+        return told(found, spell.start - began, injected.label, (*seqs, spell.seq))
+    undecided = story.last(ev.Verdict) is None and story.end - began < (wanted.within or 0.0)
+    return told(states.Detection.UNKNOWN if undecided else found, seqs=seqs)
+
+
+def _labels(told: object) -> dict[str, str]:
+    return {str(k): str(v) for k, v in told.items()} if isinstance(told, dict) else {}
 
 
 def recovery(

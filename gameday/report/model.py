@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gameday import states
+
 REPORT_VERSION = 1
 
 
@@ -161,14 +163,14 @@ class Detection:
     alert: str
     labels: Mapping[str, str]
     within: float | None
-    outcome: str
+    outcome: states.Detection
     took: float | None = None  # seconds from the fault's injection
     fault: str = ""
     seqs: tuple[int, ...] = ()
 
     @property
     def ok(self) -> bool | None:
-        return None if self.outcome == "unknown" else self.outcome == "fired"
+        return None if self.outcome == states.Detection.UNKNOWN else self.outcome == states.Detection.FIRED
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from gameday import states
 from gameday.masking import clip
 from gameday.report import chart_spec, charts, wording
 from gameday.report.model import Moment, Retrospective, Span, Touched, Track
@@ -122,14 +123,13 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
     held = [h for h in retro.hypothesis if h.holds is not None]
     good = sum(bool(h.holds) for h in held)
     others = len(retro.hypothesis) - len(held)
-    found = [d for d in retro.detection if d.outcome in ("fired", "late")]
-    times = [d.took for d in found if d.took is not None]
+    times = [d.took for d in retro.detection if d.took is not None]
     back = [x for x in retro.recovery if x.took is not None]
     slowest = max((x.took or 0.0 for x in back), default=None)
     within = next((x.within for x in retro.recovery if x.within is not None), None)
     own = [t for t in retro.touched if t.state != "irreversible"]
     restored = sum(t.state == "restored" for t in own)
-    missing = sum(d.outcome == "never" for d in retro.detection)
+    missing = sum(d.outcome == states.Detection.NEVER for d in retro.detection)
     return [
         (
             "Steady state",
@@ -140,7 +140,7 @@ def key_figures(retro: Retrospective) -> list[tuple[str, str, str, str]]:
         (
             "Detection",
             wording.duration(max(times)) if times else ("never" if missing else "—"),
-            _detected(retro, len(found)),
+            _detected(retro, len(times)),
             _tone([d.ok for d in retro.detection]),
         ),
         (

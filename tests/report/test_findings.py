@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gameday import events as ev
 from gameday.experiment.expect import Expectation
+from gameday.experiment.model import ExpectAlert
 from gameday.report import analyse
 from gameday.report.model import Finding
+from gameday.run.expected import ExpectedAlerts
 from tests.report import logs
 
 pytestmark = pytest.mark.fast
 FAULT: dict[str, Any] = {"step": "1", "name": "drain", "kind": "drain"}
+EARLY = "alert A was firing before the fault went in, so it proves nothing"
 PROBE = {"name": "p", "prometheus": "up", "is": "< 10"}
 
 
@@ -84,6 +88,31 @@ def test_a_recovery_that_never_came() -> None:
 def test_expected_alerts(at: float | None, rule: str | None) -> None:
     alert = [] if at is None else [(at, ev.Alert(alert="A", state="firing", labels={"node": "n"}))]
     rules = found(*CALM, *alert, expectAlerts=[{"alert": "A", "within": "10s", "labels": {"node": "n"}}])
+    assert set(rules) == ({rule} if rule else set())
+
+
+@pytest.mark.parametrize(
+    ("fired", "rule", "sentence"),
+    [
+        ([(14, "firing")], "", ""),
+        ([(14, "pending"), (40, "firing")], "alert-late", "alert A fired after 30 s, not within 10 s"),
+        ([(14, "pending")], "alert-missing", "alert A never fired"),
+        ([(4, "firing"), (8, "resolved")], "alert-missing", "alert A never fired"),
+        ([(4, "firing")], "alert-early", EARLY),
+        ([(4, "firing"), (50, "resolved")], "alert-early", EARLY),
+        ([(4, "firing"), (12, "pending"), (14, "firing")], "", ""),
+    ],
+)
+def test_the_verdict_and_the_report_judge_an_expected_alert_alike(
+    fired: list[tuple[float, str]], rule: str, sentence: str
+) -> None:
+    wanted = ExpectAlert(alert="A", within=10, labels={"node": "n"})
+    engine = ExpectedAlerts([wanted])
+    alerts = [(at, ev.Alert(alert="A", state=state, labels={"node": "n"})) for at, state in fired]
+    for at, event in sorted([*alerts, (10, ev.Fault(**FAULT, state="injecting"))], key=lambda e: e[0]):
+        engine.hear(replace(event, at=logs.START + at))
+    assert engine.missed() == ([sentence] if sentence else [])
+    rules = found(*CALM, *alerts, expectAlerts=[wanted.model_dump(by_alias=True)])
     assert set(rules) == ({rule} if rule else set())
 
 
