@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from gameday.masking import mask
+from gameday.states import Reading
 
 LOG_VERSION = 1
 Labels = Mapping[str, str]
@@ -111,6 +112,12 @@ class Probed(Event):
     message: str = ""
     took: float = 0.0  # seconds
     measured: int = 0  # measurements of this probe so far that were taken while a fault was in force
+
+    @property
+    def counted(self) -> Reading:
+        """The state as it counts: what did not hold, and is not held against the platform, is ignored."""
+        state = Reading.recorded(self.state)
+        return Reading.IGNORED if self.ignored and state != Reading.HOLDS else state
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,6 +98,28 @@ class Phase(StrEnum):
     DONE = "done"
 
 
+class Reading(StrEnum):
+    """The word of a probe or an abort condition on what it asked about."""
+
+    HOLDS = "holds"
+    BROKEN = "broken"
+    NO_DATA = "no-data"  # nothing, NaN, or infinite or 0 where that would look well
+    PARTIAL = "partial"  # an answer with reservations: what is missing may be what is broken
+    UNREACHABLE = "unreachable"  # could not be asked
+    NO_BASELINE = "no-baseline"  # measured, but the baseline that it is to be compared with is not known yet
+    IGNORED = "ignored"  # in reports alone: it did not hold, and that is not held against the platform
+
+    @property
+    def seen(self) -> bool:
+        """Whether something was measured, good or bad."""
+        return self not in (Reading.NO_DATA, Reading.PARTIAL, Reading.UNREACHABLE)
+
+    @classmethod
+    def recorded(cls, word: object) -> Reading:
+        """The state of a log. One that this version does not know is no proof of health."""
+        return next((state for state in cls if state == word), cls.NO_DATA)
+
+
 class Verdict(StrEnum):
     """How a run ended, in one word."""
 

@@ -89,14 +89,14 @@ def steady_state_broken(r: Retrospective, _: Story) -> Iterator[Finding]:
             continue
         expected = h.broke.expected or h.expected or "a value"
         title = f"“{h.probe}” did not hold: {figure(h.broke.value, h.unit)} where {expected} was expected"
-        if h.broke.state in wording.BLIND:
+        if not h.broke.state.seen:
             title = f"“{h.probe}” could not be told: {wording.PROBE_STATES[h.broke.state]}"
         evidence = [f"outside its bound for {duration(h.broken_for)}"] if h.broken_for else []
         at = f"worst at {clock(h.broke.at - r.run.started)}"
         evidence += [at + (f", margin {percent(h.broke.margin)}" if h.broke.margin is not None else "")]
         evidence += [f"worst series {h.broke.series}"] if h.broke.series else []
         action = f"Decide whether “{h.probe}” must hold under this fault; mend the system or the bound"
-        if h.broke.state in wording.BLIND:
+        if not h.broke.state.seen:
             evidence = [f"for {duration(h.broken_for)}"] if h.broken_for else []
             action = f"Find out why “{h.probe}” could not be told"
         yield Finding("steady-state", "serious", title, tuple(evidence), h.seqs[:MOST_SEQS], action)
@@ -171,7 +171,7 @@ def recovery_slow(r: Retrospective, _: Story) -> Iterator[Finding]:
 
 def probe_blind(r: Retrospective, _: Story) -> Iterator[Finding]:
     for t in r.probes:
-        blind = [s for s in t.spans if s.state in wording.BLIND]
+        blind = [s for s in t.spans if not states.Reading.recorded(s.state).seen]
         if blind:
             total = sum(s.end - s.start for s in blind)
             how = join([wording.PROBE_STATES[s] for s in dict.fromkeys(s.state for s in blind)])
@@ -205,7 +205,7 @@ def budget_blocked(r: Retrospective, story: Story) -> Iterator[Finding]:
 def close_call(r: Retrospective, _: Story) -> Iterator[Finding]:
     for h in r.hypothesis:
         w = h.worst
-        if h.holds and w and w.margin is not None and w.margin < CLOSE and w.state == "holds":
+        if h.holds and w and w.margin is not None and w.margin < CLOSE and w.state == states.Reading.HOLDS:
             crossed = w.margin < 0
             title = f"Close call: “{h.probe}” came to {figure(w.value, h.unit)}, margin {percent(w.margin)}"
             if crossed:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from gameday import events as ev
+from gameday import states
 from gameday.experiment.expect import margin
 from gameday.experiment.model import Probe
 from gameday.masking import mask_text
@@ -17,6 +18,8 @@ from gameday.report.model import FaultWindow, Hypothesis, Limit, Query, Reading
 from gameday.report.reading import Story
 from gameday.report.tracks import in_force
 
+_AGAINST = (states.Reading.BROKEN, states.Reading.NO_DATA, states.Reading.PARTIAL)  # counts as not held
+_BADNESS = {states.Reading.BROKEN: 2, states.Reading.IGNORED: 1.5}  # 1 for what holds, 3 for what is not seen
 Intervals = tuple[tuple[float, float], ...]
 # The keys of every probe, as in the file or in Python; the one besides them names its kind.
 _OF_PROBE = {key for name, field in Probe.model_fields.items() for key in (name, field.alias)}
@@ -57,8 +60,8 @@ def _row(
     measured = max((p.measured for p in asked), default=0)
     after = [p for p in asked if p.at >= last and not p.during]
     judged = [p for p in asked if not p.ignored]
-    ends = [p for p in (*before[-1:], *after[-1:]) if p.state != "holds"]
-    broken = [p for p in judged if p.state in ("broken", "no-data", "partial") and (p.during or p in ends)]
+    ends = [p for p in (*before[-1:], *after[-1:]) if p.state != states.Reading.HOLDS]
+    broken = [p for p in judged if p.counted in _AGAINST and (p.during or p in ends)]
     within = seconds(stated.get("within")) or 0.0
     unseen = bool(windows and stated) and stated.get("during") != "ignore" and not (measured or during)
     expected = str(stated.get("is", "")) or next((p.expected for p in asked if not p.during), "")
@@ -88,18 +91,15 @@ def inside(at: float, windows: Intervals) -> bool:
 
 
 def _reading(p: ev.Probed) -> Reading:
-    state = "ignored" if p.ignored and p.state != "holds" else p.state
-    return Reading(p.value, state, p.at, p.seq, p.margin, mask_text(p.series), p.expected)
-
-
-_BADNESS = {"unreachable": 3, "no-data": 3, "partial": 3, "broken": 2, "ignored": 1.5}
+    return Reading(p.value, p.counted, p.at, p.seq, p.margin, mask_text(p.series), p.expected)
 
 
 def _worst(readings: list[Reading]) -> Reading | None:
     """Broken before holding; among the same the smallest margin, and the first of equals."""
 
     def badness(r: Reading) -> tuple[float, float]:
-        return -_BADNESS.get(r.state, 1), r.margin if r.margin is not None else 1e9
+        rank = _BADNESS.get(r.state, 1) if r.state.seen else 3
+        return -rank, r.margin if r.margin is not None else 1e9
 
     return min(readings, key=badness, default=None)
 
@@ -121,9 +121,9 @@ def _mended_after(asked: list[ev.Probed]) -> float | None:
     """The longest time that it was broken, within what it may be, until it held again with the fault in."""
     spells, since = [], None
     for p in asked:
-        if since is not None and p.state == "holds":
+        if since is not None and p.state == states.Reading.HOLDS:
             spells.append(p.at - since)
-        broken = p.during and p.ignored and p.state != "holds"
+        broken = p.during and p.ignored and p.state != states.Reading.HOLDS
         since = (since or p.at) if broken else None
     return max(spells, default=None)
 
@@ -155,7 +155,14 @@ def _sampled(
         if found:
             m, value, at = min(found)
             yield Reading(
-                value, "holds", at, bounds.seq, m, wording.labels(series.labels), bounds.expected, True
+                value,
+                states.Reading.HOLDS,
+                at,
+                bounds.seq,
+                m,
+                wording.labels(series.labels),
+                bounds.expected,
+                True,
             )
 
 

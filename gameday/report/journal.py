@@ -11,7 +11,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from gameday.report import wording
+from gameday import states
 from gameday.report.model import FaultWindow, Hypothesis, Reading, Retrospective
 
 _STATUS = {"passed": "completed", "deviated": "completed", "not-restored": "completed", "aborted": "aborted"}
@@ -92,8 +92,8 @@ def _state(retro: Retrospective, when: str) -> dict[str, Any] | None:
             "start": _iso(r.at),
             "end": _iso(r.at),
             "duration": 0.0,
-            "status": "failed" if r.state in wording.BLIND else "succeeded",
-            "tolerance_met": r.state in ("holds", "ignored"),
+            "status": "succeeded" if r.state.seen else "failed",
+            "tolerance_met": r.state in (states.Reading.HOLDS, states.Reading.IGNORED),
         }
         for h, r in readings
     ]

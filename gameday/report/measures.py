@@ -113,7 +113,7 @@ def _first_sign(
     signs = [
         (p.at, f"probe {p.probe}", p.seq)
         for p in story.all(ev.Probed)
-        if p.purpose == "steady-state" and p.state == "broken" and start <= p.at <= end
+        if p.purpose == "steady-state" and p.state == states.Reading.BROKEN and start <= p.at <= end
     ]
     signs += [
         (s.start, f"alert {t.name}", s.seq)
@@ -136,16 +136,16 @@ def _steady_again(story: Story, out: float) -> tuple[float | None, int]:
     later = [p for p in probes if p.at > out and not p.during]
     pending = set(state) | {p.probe for p in later}
     for p in later:  # what held under a looser bound has still to show that it holds under its own
-        if p.probe in pending and p.state != "holds":
+        if p.probe in pending and p.state != states.Reading.HOLDS:
             state[p.probe] = p.state
         pending.discard(p.probe)
     if pending or not later:
         return None, 0
-    if all(s == "holds" for s in state.values()):
+    if all(s == states.Reading.HOLDS for s in state.values()):
         return out, later[0].seq
     for p in later:
         state[p.probe] = p.state
-        if all(s == "holds" for s in state.values()):
+        if all(s == states.Reading.HOLDS for s in state.values()):
             return p.at, p.seq
     return None, 0
 

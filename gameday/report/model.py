@@ -68,7 +68,7 @@ class Reading:
     """The measurement of a probe at one moment."""
 
     value: float | str | None
-    state: str
+    state: states.Reading
     at: float
     seq: int
     margin: float | None = None

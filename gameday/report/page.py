@@ -69,7 +69,6 @@ def _environment() -> jinja2.Environment:
     env.filters["shorten"] = lambda text: clip(text, TEXT)
     env.globals |= {
         "VERDICTS": wording.VERDICTS,
-        "BLIND": wording.BLIND,
         "PROBE_STATES": wording.PROBE_STATES,
         "Moment": Moment,
         "is_moment": lambda value: isinstance(value, Moment),
@@ -210,7 +209,7 @@ def lanes(retro: Retrospective) -> Iterator[Lane]:
 
 def _calm(track: Track) -> bool:
     """Probes that broke come first where there is not room for all."""
-    return all(s.state == "holds" for s in track.spans)
+    return all(s.state == states.Reading.HOLDS for s in track.spans)
 
 
 def _fault_bars(retro: Retrospective, f: Any) -> Iterator[tuple[float, float, str, str]]:

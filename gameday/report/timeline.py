@@ -10,6 +10,7 @@ from gameday.masking import mask_text
 from gameday.report import wording
 from gameday.report.model import Moment
 from gameday.report.reading import Story
+from gameday.states import Reading
 
 FOLD = 60.0  # the same thing again within this many seconds is told once, with a count
 
@@ -18,7 +19,7 @@ class Teller:
     """Tells events one by one, as they come or from a log; remembers only which state each probe was in."""
 
     def __init__(self) -> None:
-        self._probes: dict[tuple[str, str], str] = {}
+        self._probes: dict[tuple[str, str], Reading] = {}
 
     def __call__(self, event: ev.Event) -> Moment | None:
         """A line for the event, secrets masked; None when it is not worth one."""
@@ -57,15 +58,15 @@ def _folded(first: Moment, again: Moment) -> Moment:
 _FOLDED = {"kubernetes", "condition", "warning", "gap"}
 
 
-def _probe(event: ev.Probed, known: dict[tuple[str, str], str]) -> Moment | None:
+def _probe(event: ev.Probed, known: dict[tuple[str, str], Reading]) -> Moment | None:
     """A probe's change of state; what is asked again with the same answer is not told."""
     key, aborts = (event.probe, event.purpose), event.purpose == "abort"
-    state = "ignored" if event.ignored and event.state != "holds" else event.state
-    before, known[key] = known.get(key, "broken" if aborts else "holds"), state
+    state = event.counted
+    before, known[key] = known.get(key, Reading.BROKEN if aborts else Reading.HOLDS), state
     if before == state:
         return None
-    detail = "; ".join(filter(None, (event.series, event.message if state != "holds" else "")))
-    tone = {"holds": "good", "ignored": "plain", "broken": "bad"}.get(state, "warn")
+    detail = "; ".join(filter(None, (event.series, event.message if state != Reading.HOLDS else "")))
+    tone = {Reading.HOLDS: "good", Reading.IGNORED: "plain", Reading.BROKEN: "bad"}.get(state, "warn")
     if aborts:
         tone = {"good": "bad", "bad": "good"}.get(tone, tone)
     return Moment(event.at, "probe", tone, wording.probe_line(event), detail, event.seq)

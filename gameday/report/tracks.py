@@ -74,8 +74,7 @@ def probes(story: Story) -> tuple[Track, ...]:
     """The states of every probe and abort condition; what did not count is `ignored`."""
     seen: dict[tuple[str, str], list[tuple[float, str, int]]] = {}
     for p in story.all(ev.Probed):
-        state = "ignored" if p.ignored and p.state != "holds" else p.state
-        seen.setdefault((p.probe, p.purpose), []).append((p.at, state, p.seq))
+        seen.setdefault((p.probe, p.purpose), []).append((p.at, p.counted, p.seq))
     return tuple(Track(name, _chain(c, story.end), {}, purpose) for (name, purpose), c in seen.items())
 
 

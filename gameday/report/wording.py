@@ -10,6 +10,7 @@ from gameday import events as ev
 from gameday.experiment.figures import figure as figure
 from gameday.experiment.figures import scale_for as scale_for
 from gameday.experiment.figures import unit_of as unit_of
+from gameday.states import Reading
 
 VERDICTS = {
     "passed": ("Passed", "the steady state held within its bounds"),
@@ -89,19 +90,16 @@ FAULT_STATES = {
     "out": "out",
     "failed": "failed",
 }
-PROBE_STATES = {
-    "holds": "holds",
-    "broken": "broken",
-    "no-data": "no data",
-    "partial": "only in part",
-    "unreachable": "could not ask",
-    "no-baseline": "no baseline yet",
+PROBE_STATES: dict[str, str] = {
+    Reading.HOLDS: "holds",
+    Reading.BROKEN: "broken",
+    Reading.NO_DATA: "no data",
+    Reading.PARTIAL: "only in part",
+    Reading.UNREACHABLE: "could not ask",
+    Reading.NO_BASELINE: "no baseline yet",
 }
 
-BLIND = ("no-data", "partial", "unreachable")  # the states of PROBE_STATES in which nothing is known
-
-
-ABORT_STATES = {**PROBE_STATES, "holds": "is met", "broken": "is not met any more"}
+ABORT_STATES = {**PROBE_STATES, Reading.HOLDS: "is met", Reading.BROKEN: "is not met any more"}
 
 
 def probe_line(event: ev.Probed) -> str:
@@ -110,10 +108,14 @@ def probe_line(event: ev.Probed) -> str:
         text = f"Abort condition {event.probe} {ABORT_STATES.get(event.state, event.state)}"
     else:
         text = f"Probe {event.probe} {PROBE_STATES.get(event.state, event.state)}"
-    if event.ignored and event.state != "holds":
+    if event.counted == Reading.IGNORED:
         text += " (not judged)"
     if event.value is not None:
         text += f": {figure(event.value, unit_of(event.expected))}"
-    if event.expected and (event.state == "broken") != (event.purpose == "abort"):
-        text += f", expected {event.expected}" if event.state == "broken" else f", which is {event.expected}"
+    if event.expected and (event.state == Reading.BROKEN) != (event.purpose == "abort"):
+        text += (
+            f", expected {event.expected}"
+            if event.state == Reading.BROKEN
+            else f", which is {event.expected}"
+        )
     return text

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from gameday import events
 from gameday.inert import one_line
+from gameday.states import Reading
 
 PHASES = ("preflight", "baseline", "method", "recovery", "audit", "done")
 STATE_STYLE = {
@@ -38,6 +39,7 @@ STATE_STYLE = {
 }
 VERDICT_STYLE = {"passed": "bold green", "deviated": "bold yellow", "refused": "bold yellow"}
 LAST_LINES = 8
+_WELL = (Reading.HOLDS, Reading.NO_BASELINE, Reading.IGNORED)  # states of a probe that need no line
 REPEATS = (10.0, 30.0, 60.0)  # seconds after which a progress that is still the same has its next line
 _COMMON_LABELS = frozenset({"alertname", "severity", "job", "instance", "alertstate"})
 
@@ -145,7 +147,7 @@ class LiveView:
             if probe.purpose == "abort":
                 continue
             value = f"{probe.value:.4g}" if isinstance(probe.value, float | int) else str(probe.value or "–")
-            state = "not looked at" if probe.ignored and probe.state != "holds" else probe.state
+            state = "not looked at" if probe.counted == Reading.IGNORED else probe.state
             table.add_row(
                 probe.probe, Text(state, STATE_STYLE.get(probe.state, "")), value, Text(probe.expected, "dim")
             )
@@ -195,7 +197,7 @@ def _words(event: events.Event) -> tuple[str, str, str] | None:
             )
         case events.Probed() if event.purpose == "abort":
             return None
-        case events.Probed() if event.state not in ("holds", "no-baseline") and not event.ignored:
+        case events.Probed() if event.counted not in _WELL:
             value = f"{event.value:.4g}" if isinstance(event.value, float | int) else str(event.value or "")
             return (
                 "probe",

@@ -9,32 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from gameday.experiment.figures import figure, unit_of
 from gameday.experiment.model import AbortIf, Check, Expectation
 from gameday.experiment.text import shorten
 from gameday.extend import Measurement, Value
-
-
-class State(StrEnum):
-    """A reading's word on its check."""
-
-    HOLDS = "holds"
-    BROKEN = "broken"
-    NO_DATA = "no-data"  # nothing, NaN, or infinite or 0 where that would look well
-    PARTIAL = "partial"  # an answer with reservations: what is missing may be what is broken
-    UNREACHABLE = "unreachable"  # could not be asked
-    NO_BASELINE = "no-baseline"  # measured, but the baseline that it is to be compared with is not known yet
-
-    @property
-    def seen(self) -> bool:
-        """Whether something was measured, good or bad."""
-        return self not in (State.NO_DATA, State.PARTIAL, State.UNREACHABLE)
-
+from gameday.states import Reading as State
 
 LONGEST = 500  # characters of what others wrote: a label or a field may be of any length
-HOLDS, BROKEN, NO_DATA, PARTIAL, UNREACHABLE, NO_BASELINE = State
+HOLDS, BROKEN, NO_DATA = State.HOLDS, State.BROKEN, State.NO_DATA
+PARTIAL, UNREACHABLE, NO_BASELINE = State.PARTIAL, State.UNREACHABLE, State.NO_BASELINE
 _WORST_FIRST = {BROKEN: 0, NO_DATA: 1, HOLDS: 2}
 
 

@@ -12,10 +12,10 @@ from gameday.run.reading import (
     NO_BASELINE,
     UNREACHABLE,
     Reading,
-    State,
     explain,
     value_text,
 )
+from gameday.states import Reading as State
 
 BASELINE_READINGS = 3
 STEADY_READINGS = 2  # in a row: one alone may be older than what it should show

@@ -68,6 +68,11 @@ def test_no_data_is_never_healthy_and_unreachable_says_nothing() -> None:
     assert rules["probe-blind"].title == "Probe “p” was blind for 2 s (could not ask)"
 
 
+def test_a_state_of_a_newer_version_is_no_proof_of_health() -> None:
+    finding = found(*CALM, (16, probed("from-the-future", 5.0, during=True)))["steady-state"]
+    assert finding.title == "“p” could not be told: no data"
+
+
 def test_a_slow_recovery() -> None:
     slow = [(5.0, probed()), (21.0, probed("broken", 20.0)), (70.0, probed())]
     finding = found(*slow, recovery={"within": "30s"})["recovery"]

@@ -11,8 +11,7 @@ from playwright.async_api import Browser
 
 from gameday import events as ev
 from gameday.report import render
-from gameday.run.reading import State
-from gameday.states import Fault
+from gameday.states import Fault, Reading
 from tests.report import logs
 from tests.support import browser
 from tests.support.platforms import ROOT
@@ -112,7 +111,7 @@ async def test_thirty_faults_and_many_series_stay_readable_on_a_phone(
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("state", [*State, *(s for s in Fault if s not in (Fault.OUT,))])
+@pytest.mark.parametrize("state", [*Reading, *(s for s in Fault if s not in (Fault.OUT,))])
 def test_every_state_has_a_colour_of_its_own_in_the_timeline(state: str) -> None:
     """A bar without a rule is black, and its meaning anybody's guess."""
     style = (ROOT / "gameday" / "report" / "templates" / "report.css").read_text()
