@@ -33,6 +33,13 @@ class Change(StrEnum):
             Change.FAILED,
         )
 
+    @property
+    def audit(self) -> Audit:
+        """The audit's word on a change that is so at the end of a run."""
+        if self in (Change.KEPT, Change.IRREVERSIBLE, Change.ACCEPTED):
+            return Audit(self.value)
+        return Audit.RESTORED if self is Change.UNDONE else Audit.LEFT
+
     @classmethod
     def recorded(cls, word: object) -> Change:
         """The state of a record. One that this version does not know may have something left to undo."""

@@ -585,17 +585,10 @@ def _answer(outcome: object) -> Undone:
 
 
 _LIES = (State.INTENDED, State.MADE, State.FAILED, State.IRREVERSIBLE)  # states of a change that is there
-_SEEN = {
-    State.UNDONE: states.Audit.RESTORED,
-    State.KEPT: states.Audit.KEPT,
-    State.IRREVERSIBLE: states.Audit.IRREVERSIBLE,
-    State.ACCEPTED: states.Audit.ACCEPTED,
-    State.FAILED: states.Audit.LEFT,
-}
 
 
 def _audited(operation: Operation, seen: Undone) -> Audited:
-    state = _SEEN[State(seen.state)]
+    state = State(seen.state).audit
     return Audited(
         object=str(operation.ref),
         state=state,

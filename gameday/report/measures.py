@@ -184,20 +184,13 @@ def _put_back(t: Touched, done: ev.Restoration) -> Touched:
     return replace(t, state="restored", message=f"put back by {mask_text(done.by)}", seqs=(*t.seqs, done.seq))
 
 
-_LEFT = {
-    "undone": "restored",
-    "kept": "kept",
-    "irreversible": "irreversible",
-    "accepted": "accepted",
-    "failed": "left",
-}
 _ORDER = ("left", "accepted", "kept", "irreversible", "restored")
 
 
 def _touched(name: str, entries: dict[int, list[ev.Change]], audit: ev.Audited | None) -> Touched:
     last = [history[-1] for history in entries.values()]
-    states = {_LEFT.get(c.state, "left") for c in last}
-    state = audit.state if audit else next((s for s in _ORDER if s in states), "unknown")
+    words = {states.Change.recorded(c.state).audit for c in last}
+    state = audit.state if audit else next((s for s in _ORDER if s in words), "unknown")
     message = (audit.message if audit else "") or "; ".join(
         dict.fromkeys(c.message for c in last if c.message)
     )
