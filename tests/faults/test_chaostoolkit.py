@@ -175,10 +175,13 @@ async def test_a_secret_that_was_not_recorded_is_asked_for(kube: Kube, tmp_path:
 
 
 async def test_a_probe_leaves_no_trace_in_the_ledger(kube: Kube, tmp_path: Path) -> None:
-    provider = {"type": "python", "module": "os", "func": "listdir", "arguments": {"path": str(tmp_path)}}
+    (folder := tmp_path / "looked-at").mkdir()
+    (folder / "seen-by-the-probe").touch()
+    provider = {"type": "python", "module": "os", "func": "listdir", "arguments": {"path": str(folder)}}
     async with step_of(kube, tmp_path) as step:
         plan = await planned(step, {"type": "probe", "name": "look", "provider": provider})
-        await step.inject(FAULT, plan)
+        evidence = await step.inject(FAULT, plan)
+        assert "seen-by-the-probe" in evidence.facts[0]
         assert step.ledger.ledger.entries == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from gameday.platform.objects import Object, Ref, is_ready
 from gameday.platform.resources import NODES, PODS
 from tests.platform.arrange import pod
 from tests.support.platforms import Platform
-from tests.support.polling import eventually, until
+from tests.support.polling import eventually
 from tests.support.proxy import ApiProxy
 
 MACHINE = "cluster.x-k8s.io/machine"
@@ -150,14 +151,17 @@ async def test_an_api_server_that_is_not_there(tmp_path: Path, platform: Platfor
     assert "127.0.0.1" in str(failed.value)
 
 
-def test_kubectl_reads_the_same(platform: Platform) -> None:
+async def test_kubectl_reads_the_same(platform: Platform, kube: Kube, controller: Ref) -> None:
     """`kubectl logs`, which knows nothing of us, finds the log where we do."""
+    which = [controller.name, "--container=slurmctld", "--tail=50"]
     command = [platform.kubectl, f"--kubeconfig={platform.kubeconfig}", "--namespace=slurm"]
 
     def said() -> str:
-        done = subprocess.run(
-            [*command, "logs", f"--selector={SLURM}"], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*command, "logs", *which], capture_output=True, text=True, check=False)
         return done.stdout
 
-    until(lambda: bool(said()), "kubectl reads a log")
+    async def same() -> bool:  # the log may grow between the two
+        ours = await kube.logs(controller, "slurmctld")
+        return bool(ours) and await asyncio.to_thread(said) == ours
+
+    await eventually(same)

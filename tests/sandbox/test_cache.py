@@ -37,6 +37,8 @@ def test_an_end_that_is_seen_before_its_pod_counts_too(cache: Cache) -> None:
     cache.drop(pod("first", 2))
     cache.put(pod("first", 1))
     assert cache.all("Pod") == []
+    cache.put(pod("second", 3))
+    assert [p["metadata"]["uid"] for p in cache.all("Pod")] == ["second"]
 
 
 def test_the_next_pod_of_that_name_is_taken_in(cache: Cache) -> None:

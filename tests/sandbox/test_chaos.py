@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 from uuid import uuid4
 
@@ -91,10 +91,27 @@ async def test_it_is_injected_runs_out_and_goes(kube: Kube, space: str) -> None:
 
 
 async def test_deleting_it_recovers_first(kube: Kube, space: str) -> None:
+    kind = await kube.resource(API, "NetworkChaos")
     ref = Ref.of(await kube.create(delay(space)))
     await injected(kube, ref)
-    await kube.delete(ref)
-    await eventually(lambda: kube.find(ref), lambda o: o is None)
+    seen: list[tuple[str, Object]] = []
+
+    async def watch() -> None:
+        async for change, obj in follow(kube, kind, space):
+            if change != "SYNCED" and obj["metadata"]["name"] == ref.name:
+                seen.append((change, obj))
+
+    watching = asyncio.create_task(watch())
+    try:
+        await eventually(lambda: _length(seen))
+        assert not is_true(seen[-1][1], "AllRecovered")
+        await kube.delete(ref)
+        await eventually(lambda: _length([c for c, _ in seen if c == "DELETED"]))
+    finally:
+        watching.cancel()
+    last = seen[-1][1]
+    assert is_true(last, "AllRecovered")
+    assert {r["recoveredCount"] for r in last["status"]["experiment"]["containerRecords"]} == {1}
 
 
 async def test_without_a_daemon_on_the_node_it_stays_out_and_says_so(kube: Kube, space: str) -> None:
@@ -237,7 +254,7 @@ async def test_a_schedule_and_a_workflow_make_their_experiments(kube: Kube, spac
     await kube.delete(ref)
 
 
-async def _length(made: set[str]) -> int:
+async def _length(made: Collection[object]) -> int:
     return len(made)
 
 
