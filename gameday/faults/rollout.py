@@ -5,6 +5,7 @@ What each changes is what `kubectl argo rollouts` of 1.9 changes (pkg/kubectl-ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,8 +16,8 @@ from gameday.extend import Already, Evidence, Fault, FaultPlan, Injected, PlanEr
 from gameday.faults.pods import check_namespaces
 from gameday.faults.workloads import observed, workload_victim
 from gameday.ledger.edits import Edit
-from gameday.ledger.operations import Patch
-from gameday.ledger.rollout import Promote
+from gameday.ledger.operations import Patch, Where
+from gameday.ledger.rollout import SERVING, STEP, WHICH, Promote, Turn
 from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref, Resource
 from gameday.platform.world import World
@@ -64,19 +65,21 @@ class Rollout(Fault[RolloutSpec]):
         change, pods, data = await getattr(self, f"_{spec.action}")(spec, rollout, world)
         # For a change of the status, too: the undo of one without an answer gives the object a new version.
         changed = ["", "/status"] if spec.action in ("abort", "promote") else [""]
-        promoted = f"{ref}: the promotion; its new pods stay" if spec.action == "promote" else ""
+        irreversible = _irreversible(rollout, spec.action)
         return FaultPlan(
             spec,
             (await workload_victim(rollout, world, pods),),
             ends_pods=pods > 0,
             changes=(change,),
-            irreversible=(promoted,) if promoted else (),
+            irreversible=(irreversible,) if irreversible else (),
+            warnings=_warnings(rollout, spec.action),
             needs=tuple(f"patch rollouts.argoproj.io{part} {spec.namespace} {spec.name}" for part in changed),
             basis=_basis(ref, status, spec)
             | ({f"{ref}: the template to go back to": data["target"]} if data else {}),
             data={
                 "phase": status.get("phase"),
                 "step": status.get("currentStepIndex", 0),
+                "serving": await _serving(rollout, world) if _stays(rollout) else {},
                 **data,
             },
         )
@@ -93,6 +96,7 @@ class Rollout(Fault[RolloutSpec]):
         if status.get("abort"):
             raise Already(f"{Ref.of(rollout)} is aborted already: nothing would change")
         _check_under_way(rollout, "abort")
+        _check_comes_back(rollout, "abort")
         words = f"abort the update of {Ref.of(rollout)}; afterwards it is retried from its first step"
         return words, int(status.get("updatedReplicas") or 0), {}
 
@@ -110,6 +114,7 @@ class Rollout(Fault[RolloutSpec]):
             raise PlanError(
                 f"{ref} takes its template from another workload (spec.workloadRef): undo that one"
             )
+        _check_comes_back(rollout, "undo")
         sets = await world.kube.list(REPLICA_SETS, spec.namespace)
         owned = [s for s in sets if _owned_by(s, rollout)]
         by_revision = {int(s["metadata"]["annotations"][REVISION]): s for s in owned}
@@ -124,6 +129,11 @@ class Rollout(Fault[RolloutSpec]):
         labels = target["metadata"]["labels"]
         if labels[HASH] == (rollout.get("status") or {}).get("currentPodHash"):
             raise PlanError(f"{ref}: revision {wanted} is what it runs: nothing would change")
+        if _is_blue_green(rollout) and _waits_for_a_person(rollout):
+            raise PlanError(
+                f"{ref} switches to no version without a person (blueGreen.autoPromotionEnabled: false): all "
+                "requests would still go to the present one; undo one that promotes by itself"
+            )
         data = {"template": _template(target), "target": labels[HASH]}
         return f"undo {ref} to its revision {wanted}", int(rollout["spec"].get("replicas", 1)), data
 
@@ -131,14 +141,16 @@ class Rollout(Fault[RolloutSpec]):
 
     async def inject(self, plan: FaultPlan[RolloutSpec], step: Step) -> None:
         ref, spec = plan.victims[0].ref, plan.spec
+        follows = _follows(await step.kube.get(ref))
         match spec.action:
             case "pause":
                 change = await Patch.of(step.kube, ref, Edit(("spec", "paused"), True))
             case "undo":
-                change = await Patch.of(step.kube, ref, Edit(("spec", "template"), plan.data["template"]))
+                edit = Edit(("spec", "template"), plan.data["template"])
+                change = await Turn.of(step.kube, ref, edit, follows=follows)
             case "abort":
                 edit = Edit(("status", "abort"), True)
-                change = await Patch.of(step.kube, ref, edit, subresource="status")
+                change = await Turn.of(step.kube, ref, edit, subresource="status", follows=follows)
             case _:
                 edit = _promotion(await step.kube.get(ref), full=spec.full)
                 change = await Promote.of(step.kube, ref, edit)
@@ -154,7 +166,11 @@ class Rollout(Fault[RolloutSpec]):
             return Evidence("out", (f"{ref} is gone",))
         status = rollout.get("status") or {}
         phase, current = status.get("phase"), status.get("currentPodHash")
-        facts = (f"{ref}: {phase} {status.get('message') or ''}".rstrip(),)
+        facts = [f"{ref}: {phase} {status.get('message') or ''}".rstrip()]
+        serving = await _serving(rollout, world)
+        as_before = not data["serving"] or serving == data["serving"]
+        if not as_before:
+            facts.append(f"served by {_shown(serving)}, before by {_shown(data['serving'])}")
         seen = _seen(rollout)
         rests = seen and phase in AT_REST
         match plan.spec.action:
@@ -165,17 +181,124 @@ class Rollout(Fault[RolloutSpec]):
             case "abort":
                 aborted, since = bool(status.get("abort")), status.get("abortedAt")
                 state = ("in" if phase == "Degraded" and since else "partial") if aborted else "out"
-                state = "partial" if not aborted and (phase == "Degraded" or since) else state
+                unfinished = phase == "Degraded" or since or not as_before
+                state = "partial" if not aborted and unfinished else state
             case "undo":
-                back = phase in ("Healthy", data["phase"])
-                state = "in" if current == data["target"] else "out" if back else "partial"
+                there = set(serving.values()) == {data["target"]}
+                pods = int(status.get("updatedReplicas") or 0)
+                if current == data["target"] and not there:
+                    facts.append(f"{pods} of its {status.get('replicas') or 0} pods are the older version's")
+                    there = pods > 0 and not _is_blue_green(rollout)
+                back = phase in ("Healthy", data["phase"]) and as_before and current != data["target"]
+                state = "in" if current == data["target"] and there else "out" if back else "partial"
                 state = state if rests else "partial"
             case _:
                 beyond = int(status.get("currentStepIndex") or 0) > int(data["step"] or 0)
                 promoted = (Promote.from_data(m.operation) for m in injected.of(Promote.kind))
                 done = status.get("stableRS") == current or any(p.replaced_in(rollout) for p in promoted)
                 state = "over" if done or (beyond and not plan.spec.full) else "partial"
-        return Evidence(state, facts)
+        return Evidence(state, tuple(facts))
+
+
+# -- which version serves, and what an update waits for ------------------------------------------------
+
+
+def _is_blue_green(rollout: Object) -> bool:
+    return "blueGreen" in (rollout["spec"].get("strategy") or {})
+
+
+def _strategy(rollout: Object) -> Object:
+    strategy = rollout["spec"].get("strategy") or {}
+    return strategy.get("blueGreen") or strategy.get("canary") or {}
+
+
+def _waits_for_a_person(rollout: Object) -> bool:
+    """Whether no update of it ends without a person: a pause without an end, or no promotion by itself."""
+    strategy = _strategy(rollout)
+    pauses = [s["pause"] or {} for s in strategy.get("steps") or () if "pause" in s]
+    return strategy.get("autoPromotionEnabled") is False or any(p.get("duration") is None for p in pauses)
+
+
+def _stays(rollout: Object) -> bool:
+    """Whether the version that serves now has to serve after an undo: no update replaces it by itself."""
+    status = rollout.get("status") or {}
+    return status.get("currentPodHash") == status.get("stableRS") or _waits_for_a_person(rollout)
+
+
+async def _serving(rollout: Object, world: World) -> Object:
+    """The hashes of the stable version, and of the one that the active Service selects."""
+    serving = {"status.stableRS": (rollout.get("status") or {}).get("stableRS")}
+    if _is_blue_green(rollout):
+        name = _strategy(rollout)["activeService"]
+        service = await world.kube.find(Ref("v1", "Service", name, rollout["metadata"]["namespace"]))
+        selector = ((service or {}).get("spec") or {}).get("selector") or {}
+        serving[f"Service {name}"] = selector.get(HASH)
+    return serving
+
+
+def _shown(serving: Mapping[str, Any]) -> str:
+    return ", ".join(f"{value} ({name})" for name, value in serving.items())
+
+
+def _irreversible(rollout: Object, action: str) -> str:
+    ref = Ref.of(rollout)
+    if action == "promote":
+        return f"{ref}: the promotion; its new pods stay"
+    if action in ("abort", "undo") and _passed_a_pause(rollout):
+        done = f"{rollout['status']['currentStepIndex']} of {len(_strategy(rollout)['steps'])}"
+        return f"{ref}: its update has passed a pause (steps done: {done}), and starts again before that one"
+    return ""
+
+
+def _passed_a_pause(rollout: Object) -> bool:
+    """Whether an update is under way, and beyond a pause among its steps."""
+    status, steps = rollout.get("status") or {}, _strategy(rollout).get("steps") or []
+    passed = steps[: int(status.get("currentStepIndex") or 0)]
+    return status.get("currentPodHash") != status.get("stableRS") and any("pause" in s for s in passed)
+
+
+def _warnings(rollout: Object, action: str) -> tuple[str, ...]:
+    if action != "undo" or not _waits_for_a_person(rollout):
+        return ()
+    text = "an older version goes through the steps, too, and waits at the first pause without a duration"
+    return (f"{Ref.of(rollout)}: {text}: the present one serves beside it",)
+
+
+def _check_comes_back(rollout: Object, action: str) -> None:
+    """Refuse to leave an update of a blue-green Rollout that is not to be promoted yet.
+
+    Its ReplicaSet gets a deadline to be scaled down once it is left, and one that comes back with a deadline
+    skips pause and analysis before the promotion (argo-rollouts 1.9, rollout/bluegreen.go,
+    isBlueGreenFastTracked).
+    """
+    status, strategy = rollout.get("status") or {}, _strategy(rollout)
+    if not _is_blue_green(rollout) or status.get("currentPodHash") == status.get("stableRS"):
+        return
+    why = [
+        text
+        for text, found in (
+            ("autoPromotionEnabled: false", strategy.get("autoPromotionEnabled") is False),
+            ("autoPromotionSeconds", strategy.get("autoPromotionSeconds")),
+            ("prePromotionAnalysis", strategy.get("prePromotionAnalysis")),
+            ("it is paused", status.get("pauseConditions")),
+        )
+        if found
+    ]
+    if why:
+        raise PlanError(
+            f"{Ref.of(rollout)}: its blue-green update is not to be promoted yet ({', '.join(why)}), and the "
+            f"end of this {action} would promote it: Argo Rollouts lets a version that comes back skip what "
+            "it waited for. Promote or abort it by hand first, or take a Rollout that promotes by itself"
+        )
+
+
+def _follows(rollout: Object) -> tuple[Where, ...]:
+    """What has to be as before once the change is undone."""
+    serving, step = SERVING if _stays(rollout) else (), (STEP,) if _passed_a_pause(rollout) else ()
+    return (WHICH[0], *serving, *step)
+
+
+# -- the update ----------------------------------------------------------------------------------------
 
 
 def _basis(ref: Ref, status: Object, spec: RolloutSpec) -> dict[str, Any]:

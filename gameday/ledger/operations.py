@@ -229,6 +229,7 @@ class Patch(Operation):
 
     kind: ClassVar[str] = "patch"
     late: ClassVar[float] = 0.0
+    follow_within: ClassVar[float] = FOLLOWED_WITHIN  # seconds that an undo waits for a controller
     ref: Ref
     edits: tuple[Edit, ...]
     manager: str
@@ -384,9 +385,9 @@ class Patch(Operation):
     async def _followed(self, kube: Kube) -> Undone:
         """How it ended when the controllers have followed the undo, or are not going to."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + FOLLOWED_WITHIN
+        deadline = loop.time() + self.follow_within
         while self.follows and (obj := await kube.find(self.ref)) and (behind := self._behind(obj)):
-            if loop.time() > deadline:
+            if behind.state != "failed" or loop.time() > deadline:
                 return behind
             await asyncio.sleep(FOLLOW_EVERY)
         return RESTORED

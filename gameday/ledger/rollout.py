@@ -1,4 +1,4 @@
-"""A promotion of an Argo Rollout: a change of its status that cannot be taken back."""
+"""Changes of an Argo Rollout's update: one that can be taken back, and a promotion, which cannot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,37 @@ WHICH: tuple[Where, ...] = (
     ("status", "currentPodHash"),
     ("metadata", "annotations", "rollout.argoproj.io/revision"),
 )
-HOW_FAR: tuple[Where, ...] = (("status", "stableRS"), ("status", "currentStepIndex"))
+STEP: Where = ("status", "currentStepIndex")
+HOW_FAR: tuple[Where, ...] = (("status", "stableRS"), STEP)
+# Which version serves: the stable one, and with blueGreen the one that the active Service selects, as its
+# controller last read that Service (argo-rollouts 1.9, rollout/bluegreen.go, syncRolloutStatusBlueGreen).
+SERVING: tuple[Where, ...] = (("status", "stableRS"), ("status", "blueGreen", "activeSelector"))
+
+
+@dataclass(frozen=True)
+class Turn(Patch):
+    """Abort an update, or set another template; over when the same version serves as before.
+
+    `follows` holds the hash of the update, and what has to be as before once it is undone: which version
+    serves (SERVING), and the step, where the update starts again and has passed a pause.
+    """
+
+    kind: ClassVar[str] = "rollout-turn"
+    past: ClassVar[str] = "set back to its first step"
+    follow_within: ClassVar[float] = 60.0
+
+    def _behind(self, obj: Object) -> Undone | None:
+        for path, before in self.follows:
+            now = at(obj, path)
+            text = f"{'.'.join(path)} is {now}, and was {before}"
+            if path == STEP and int(now or 0) < int(before or 0):
+                return Undone("irreversible", f"its update starts again from its first step: {text}")
+            if now == before or path == STEP:
+                continue
+            if path == WHICH[0] and self.subresource:
+                return Undone("kept", f"another update followed the one that was aborted: {text}")
+            return Undone("failed", f"not the version that served before: {text}")
+        return None
 
 
 @dataclass(frozen=True)
