@@ -144,13 +144,13 @@ async def test_an_undo_of_a_blue_green_update_is_in_when_requests_go_to_the_olde
     rollouts: RealRollouts, gameday: Program, kube: Kube, tmp_path: Path
 ) -> None:
     async with two_versions(kube, scaleDownDelaySeconds=1):
+        first = (await replica_set_of(kube, "1"))["metadata"]["labels"][HASH]
+        newer = await eventually(lambda: served(kube), lambda s: first not in s, within=60)
+        await eventually(lambda: replica_set_of(kube, "1"), lambda s: not s["spec"]["replicas"], within=60)
         await reached(kube, "Healthy")
-        newer = await eventually(lambda: served(kube), lambda s: len(set(s)) == 1)
-        first = await replica_set_of(kube, "1")
-        await eventually(lambda: replica_set_of(kube, "1"), lambda s: not s["spec"]["replicas"])
         with gameday.started(experiment(tmp_path, "undo")) as running:
             await asyncio.to_thread(running.fault_is, "in")
-            assert set(await served(kube)) == {first["metadata"]["labels"][HASH]}
+            assert set(await served(kube)) == {first}
             ended = await asyncio.to_thread(running.ended)
         assert (ended.code, ended.verdict) == (0, "passed"), ended.output
         assert await served(kube) == newer
