@@ -73,7 +73,10 @@ class Rollout(Fault[RolloutSpec]):
             changes=(change,),
             irreversible=(irreversible,) if irreversible else (),
             warnings=_warnings(rollout, spec.action),
-            needs=tuple(f"patch rollouts.argoproj.io{part} {spec.namespace} {spec.name}" for part in changed),
+            needs=(
+                *(f"patch rollouts.argoproj.io{part} {spec.namespace} {spec.name}" for part in changed),
+                *_reads(rollout),
+            ),
             basis=_basis(ref, status, spec)
             | ({f"{ref}: the template to go back to": data["target"]} if data else {}),
             data={
@@ -234,6 +237,14 @@ async def _serving(rollout: Object, world: World) -> Object:
         selector = ((service or {}).get("spec") or {}).get("selector") or {}
         serving[f"Service {name}"] = selector.get(HASH)
     return serving
+
+
+def _reads(rollout: Object) -> tuple[str, ...]:
+    """The permissions to read what serves, beside the Rollout itself."""
+    namespace = rollout["metadata"]["namespace"]
+    if not _is_blue_green(rollout):
+        return ()
+    return (f"get services {namespace} {_strategy(rollout)['activeService']}",)
 
 
 def _shown(serving: Mapping[str, Any]) -> str:
