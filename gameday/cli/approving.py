@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from gameday.run.session import Options
 
 SHOWN = 5  # differences
+# What a run is asked when it begins: who approves has other permissions, and is the one who is waited for.
+OTHERS = ("approvals", "permissions", "lever", "other runs")
 
 
 @asks_prometheus
@@ -64,11 +66,13 @@ def approve(
 
 
 async def _approve(loaded: Loaded, options: Options, seconds: float, yes: bool) -> None:
+    from gameday.cli.patience import asking
     from gameday.cli.show import show_plan
     from gameday.run.session import connected
     from gameday.safety.approvals import cluster
     from gameday.safety.cluster import cluster_of
     from gameday.safety.derived import AGAIN, differences
+    from gameday.safety.preflight import preflight
 
     assert options.plan is not None
     plan = options.plan.plan(loaded.experiment)
@@ -78,13 +82,15 @@ async def _approve(loaded: Loaded, options: Options, seconds: float, yes: bool) 
         fail("--for: the API server keeps an approval for at least 10m, and at most 24h", INVALID)
     out = console()
     async with connected(loaded, options) as world:
-        here = await cluster_of(world.kube)
-        if difference := plan.cluster.differs(here):
-            fail(f"the plan is for another cluster ({plan.cluster}): {difference}", INVALID)
-        if found := [*plan.other_systems(world), *await differences(plan, loaded.experiment, world)]:
-            more = f" (and {len(found) - SHOWN} more)" if len(found) > SHOWN else ""
-            fail(one_line(f"not approved: {'; '.join(found[:SHOWN])}{more}: {AGAIN}"), REFUSED)
-        show_plan(out, plan, [])
+        with asking(world.kube):
+            here = await cluster_of(world.kube)
+            if difference := plan.cluster.differs(here):
+                fail(f"the plan is for another cluster ({plan.cluster}): {difference}", INVALID)
+            if found := [*plan.other_systems(world), *await differences(plan, loaded.experiment, world)]:
+                more = f" (and {len(found) - SHOWN} more)" if len(found) > SHOWN else ""
+                fail(one_line(f"not approved: {'; '.join(found[:SHOWN])}{more}: {AGAIN}"), REFUSED)
+            findings = await preflight(loaded.experiment, plan, world)
+        show_plan(out, loaded.experiment.spec.title, plan, [f for f in findings if f.check not in OTHERS])
         if not yes and not await asked(out, "Approve this plan?"):
             fail("not approved", REFUSED)
         approval = await cluster.approve(world.kube, plan.digest, seconds)

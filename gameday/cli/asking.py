@@ -16,7 +16,13 @@ async def asked(console: Console, question: str) -> bool:
         console.print("not approved: no terminal to ask on; approve with --yes", style="yellow")
         return False
     console.print(f"{question} [y/N] ", end="")
-    return (await _line()).strip().lower() in ("y", "yes")
+    line = ""
+    try:
+        line = await _line()
+    finally:
+        if not line.endswith("\n"):  # Ctrl-C and Ctrl-D leave the cursor behind the question
+            console.print()
+    return line.strip().lower() in ("y", "yes")
 
 
 async def _line() -> str:

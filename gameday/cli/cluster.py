@@ -38,15 +38,17 @@ def status(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
 async def _status(kubeconfig: str | None, context: str | None) -> None:
     from rich.text import Text
 
+    from gameday.cli.patience import asking
     from gameday.ledger.survey import seen_renewed, survey
     from gameday.platform.kube import Kube
 
     out = console()
     async with await Kube.connect(kubeconfig, context) as kube:
-        for line in await lever_lines(kube):
-            out.print(one_line(line), style="yellow")
-        found = await survey(kube)
-        renewed = await seen_renewed(kube, found.runs)
+        with asking(kube):
+            for line in await lever_lines(kube):
+                out.print(one_line(line), style="yellow")
+            found = await survey(kube)
+            renewed = await seen_renewed(kube, found.runs)
     if not found.runs:
         out.print(one_line(f"nothing is in force in {kube.context}"))
     for run in found.runs:

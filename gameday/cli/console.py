@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,9 +13,18 @@ from rich.text import Text
 from gameday.inert import visible
 from gameday.masking import mask_text
 
+_TRAILING = re.compile(r" +\n")
+
 
 class InertConsole(Console):
-    """Shows control characters of whatever is rendered, instead of sending them to the terminal."""
+    """Shows control characters of whatever is rendered, instead of sending them to the terminal.
+
+    What goes into a file or a pipe has no blanks at the end of a line: Rich pads tables to the last column.
+    """
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        text = super()._render_buffer(buffer)
+        return text if self.is_terminal else _TRAILING.sub("\n", text)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

@@ -43,6 +43,7 @@ def doctor(
 async def _doctor(
     kubeconfig: str | None, context: str | None, prometheus: dict[str, Any] | None, slurm: str | None
 ) -> list[Found]:
+    from gameday.cli.patience import asking
     from gameday.platform.kube import Kube
     from gameday.platform.prometheus.access import client, merged
     from gameday.platform.slack import Slack
@@ -56,6 +57,7 @@ async def _doctor(
         access = merged(None, prometheus or {})
         asked = await stack.enter_async_context(client(access, Path())) if access else None
         via = SlurmClient.of(Via(url=slurm), kube) if slurm else None
+        stack.enter_context(asking(kube))
         return await examine(Systems(kube, asked, Slack(token) if token else None, via))
 
 

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gameday.experiment.text import plural
 from gameday.ledger.janitor import EVERY, Attempt, Janitor
 from gameday.ledger.keeping import NAMESPACE
 from gameday.ledger.lease import ref_of
@@ -128,7 +129,7 @@ def sentence(done: Attempt) -> str:
         return f"run {done.run} died, and could not be restored: {done.failure}"
     left = [a for a in done.result.audits if a.state == "left"]
     undone = sum(e.state == "undone" for e in done.result.undone)
-    changes = f"{undone} change{'' if undone == 1 else 's'}"
+    changes = plural(undone, "change")
     if not left:
         return f"run {done.run} died; the janitor undid {changes}, and nothing of the run is left"
     return (

@@ -70,13 +70,14 @@ def rbac(
 
 
 async def _rbac(loaded: Loaded, options: Options, account: tuple[str, str]) -> list[Object]:
+    from gameday.cli.patience import asking
     from gameday.run.session import connected, other_reads, planned
     from gameday.safety import targets
     from gameday.safety.preflight import PERMISSIONS, refusals
     from gameday.safety.rbac import manifests, needed
 
     async with connected(loaded, options) as world:
-        with world.kube.listening() as heard:
+        with asking(world.kube), world.kube.listening() as heard:
             plan, findings = await planned(loaded, world)
             heard |= await other_reads(loaded.experiment, plan, world)
         # Missing permissions are what this command is about; anything else makes the list untrue.

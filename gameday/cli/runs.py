@@ -127,7 +127,7 @@ async def _run(loaded: Loaded, options: Options, in_sandbox: bool, yes: bool, to
                 slack = SlackRun.of(loaded.experiment) if told else None
 
                 async def approve(plan: Plan, findings: list[Preflight]) -> bool:
-                    show_plan(out, plan, findings)
+                    show_plan(out, loaded.experiment.spec.title, plan, findings)
                     return yes or await asked(out, "Run this plan?")
 
                 projections = (view.projection, *([slack.projection] if slack else []))
@@ -177,6 +177,7 @@ async def _plan(
 ) -> bool:
     import json
 
+    from gameday.cli.patience import asking
     from gameday.cli.show import plan_data, show_plan
     from gameday.run.session import connected, planned, seen
     from gameday.run.signals import Signals
@@ -189,12 +190,13 @@ async def _plan(
             _platform(loaded, options, in_sandbox, out) as options,
             connected(loaded, options) as world,
         ):
-            made, findings = await planned(loaded, world, valid_for=options.valid_for)
-            findings += await seen(loaded, world, findings)
+            with asking(world.kube):
+                made, findings = await planned(loaded, world, valid_for=options.valid_for)
+                findings += await seen(loaded, world, findings)
             if as_json:
                 print(json.dumps(plan_data(made, findings), indent=1))
             else:
-                show_plan(out, made, findings)
+                show_plan(out, loaded.experiment.spec.title, made, findings)
             refused = bool(refusals(findings))
             if output is not None and not refused:
                 _write(output, json.dumps(made.to_data(), indent=1))

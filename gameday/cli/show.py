@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gameday.experiment.text import plural
+from gameday.inert import one_line
 from gameday.masking import mask, mask_text
 
 if TYPE_CHECKING:
@@ -24,11 +26,12 @@ SHOWN = 8
 FIRST = ("target", "cluster", "namespaces", "argo cd", "owners", "blast radius", "gate", "gangs", "way back")
 
 
-def show_plan(console: Console, plan: Plan, findings: Sequence[Preflight]) -> None:
+def show_plan(console: Console, title: str, plan: Plan, findings: Sequence[Preflight]) -> None:
     """Print what matters most, then the steps with their targets, then the other checks.
 
     Secrets are masked: no event did so.
     """
+    console.print(Text(mask_text(one_line(title)), "bold"))
     first, others = _in_order(findings)
     _show_findings(console, first)
     console.print()
@@ -90,7 +93,7 @@ def _effects(fault: FaultPlan[Any]) -> list[str]:
             key = (effect.ref.kind, effect.ref.namespace or "", effect.text)
             groups.setdefault(key, []).append(effect.ref.name)
     return [
-        f"{len(names)} {kind}{'s' if len(names) > 1 else ''}{' in ' + where if where else ''}"
+        f"{plural(len(names), kind)}{' in ' + where if where else ''}"
         f"{': ' + text if text else ''} ({', '.join(_some(sorted(names), 3))})"
         for (kind, where, text), names in groups.items()
     ]
@@ -102,8 +105,7 @@ def _targets(victims: Sequence[Victim]) -> str:
     for victim in victims:
         groups.setdefault((victim.ref.kind, victim.ref.namespace or ""), []).append(victim.ref.name)
     return "\n".join(
-        f"{len(names)} {kind}{'s' if len(names) > 1 else ''}{' in ' + where if where else ''}: "
-        + ", ".join(_some(sorted(names), 4))
+        f"{plural(len(names), kind)}{' in ' + where if where else ''}: " + ", ".join(_some(sorted(names), 4))
         for (kind, where), names in groups.items()
     )
 

@@ -68,6 +68,11 @@ def shorten(text: str | bytes, length: int = 60) -> str:
     return clip(text, length, one_line=True)
 
 
+def plural(count: int, noun: str, many: str = "") -> str:
+    """`1 fault`, `3 faults`."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
 def some(names: Sequence[str]) -> str:
     """The first MOST_NAMES of the names, and how many more there are."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""

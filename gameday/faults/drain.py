@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from gameday.experiment.model import Duration, EndingSpec, NodePick, Spec
+from gameday.experiment.text import plural
 from gameday.extend import Evidence, Fault, FaultPlan, Injected, PlanError, Step
 from gameday.faults.budgets import foresee
 from gameday.faults.cordon import UNSCHEDULABLE
@@ -65,7 +66,10 @@ class Drain(Fault[DrainSpec]):
         return FaultPlan(
             spec,
             tuple(node_victim(n) for n in nodes),
-            changes=(*(f"cordon {n}" for n in names), f"evict {len(go)} pods of {len(names)} nodes"),
+            changes=(
+                *(f"cordon {n}" for n in names),
+                f"evict {plural(len(go), 'pod')} of {plural(len(names), 'node')}",
+            ),
             needs=(
                 *(f"patch nodes - {n}" for n in names),
                 *("list pods", "watch pods"),  # those of the nodes, until they are gone

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from gameday.experiment.model import DNSLabel, Line, ObjectName, PositiveDuration, Spec
 from gameday.experiment.quantity import format_duration
+from gameday.experiment.text import plural
 from gameday.experiment.values import at_least
 from gameday.extend import Evidence, Fault, FaultPlan, Injected, PlanError, Step
 from gameday.faults.pods import check_namespaces
@@ -125,11 +126,13 @@ class Istio(Fault[IstioSpec]):
             if rate:
                 return Evidence("partial", (*facts, "proxies still inject it"))
             if hit:
-                facts.append(f"proxies injected it into {more:.0f} requests")
+                facts.append(f"proxies injected it into {plural(round(more), 'request')}")
             return Evidence("out", tuple(facts))
         if not rate:
             return Evidence("in", (*facts, "no requests are seen by proxies: taken from the object alone"))
-        return Evidence("in" if more > 0 else "partial", (*facts, f"proxies injected it {more:.0f} times"))
+        return Evidence(
+            "in" if more > 0 else "partial", (*facts, f"proxies injected it {plural(round(more), 'time')}")
+        )
 
 
 async def _read(spec: IstioSpec, world: World) -> Object:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from gameday.experiment.text import some
+from gameday.experiment.text import plural, some
 from gameday.extend import PlanError
 from gameday.platform import jobs
 from gameday.platform.dependents import (
@@ -100,7 +100,7 @@ def not_restored(effects: Iterable[Effect]) -> tuple[tuple[str, ...], tuple[str,
             what = "pod" if effect.kind is Kind.POD else effect.ref.kind
             lost.setdefault((what, effect.lost), []).append(_name(effect))
     again = sum(e.kind is Kind.POD and not e.lost for e in ended)
-    many = f"{again} pod{'' if again == 1 else 's'}: replaced by controllers, not restored"
+    many = f"{plural(again, 'pod')}: replaced by controllers, not restored"
     return (
         tuple(f"{what} {some(names)}: lost for good, {why}" for (what, why), names in lost.items()),
         (many,) if again else (),

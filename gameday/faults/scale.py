@@ -8,7 +8,7 @@ from pydantic import Field
 
 from gameday.experiment.model import DNSLabel, EndingSpec, Spec
 from gameday.experiment.names import dns_subdomain
-from gameday.experiment.text import describe
+from gameday.experiment.text import describe, plural
 from gameday.experiment.values import checked
 from gameday.extend import Already, Evidence, Fault, FaultPlan, Injected, PlanError, Step
 from gameday.faults.pods import check_namespaces
@@ -69,7 +69,7 @@ class Scale(Fault[ScaleSpec]):
         obj = await self._read(_ref(spec), world)
         before = int(obj["spec"].get("replicas", 1))
         if before == spec.replicas:
-            raise Already(f"{_ref(spec)} has {before} replicas already: nothing would change")
+            raise Already(f"{_ref(spec)} has {plural(before, 'replica')} already: nothing would change")
         fewer = spec.replicas < before
         pods = abs(spec.replicas - before)
         held = gpus(obj["spec"]["template"]) * pods
@@ -169,7 +169,7 @@ async def resized(ref: Ref, workload: Object, replicas: int, world: World) -> tu
     claims = await claims_scaled_away(workload, replicas, world.kube)
     if more <= 0:
         return (Effect(Kind.WORKLOAD, ref, "", gpus=held, pods=-more, ends=True), *claims)
-    started = Effect(Kind.WORKLOAD, ref, f"starts {more} pods", gpus=held, pods=more)
+    started = Effect(Kind.WORKLOAD, ref, f"starts {plural(more, 'pod')}", gpus=held, pods=more)
     return (started, *claims, *await preemption(world.kube, ref, template))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gameday.experiment.selector import Selector
-from gameday.experiment.text import some
+from gameday.experiment.text import plural, some
 from gameday.experiment.values import picked
 from gameday.extend import Fault, PlanError
 from gameday.platform.devices import gpus
@@ -52,7 +52,7 @@ def needs(client: Client) -> tuple[str, ...]:
 
 def job_effect(job: Job, text: str) -> Effect:
     """The effect on a job."""
-    return by_name(Kind.JOB, str(job), f"{text} ({job.state.lower()}, {job.gpus} GPUs)")
+    return by_name(Kind.JOB, str(job), f"{text} ({job.state.lower()}, {plural(job.gpus, 'GPU')})")
 
 
 async def pick_nodes(pick: SlurmNodes, client: Client, world: World) -> list[Node]:

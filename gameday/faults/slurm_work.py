@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gameday.experiment.text import plural
 from gameday.extend import Effect, Evidence, FaultPlan, Injected, Kind, PlanError, Step, Victim
 from gameday.faults.slurm_targets import SlurmFault, check_able, client_of, job_effect, needs, one_job
 from gameday.platform.effect import named
@@ -50,7 +51,7 @@ class Requeue(SlurmFault):
         again = job.restarts > plan.data["restarts"]
         why = f": {job.reason}" if job.reason else ""
         where = f" on {', '.join(job.nodes)}" if job.state == "RUNNING" else ""
-        facts = (f"{job} is {job.state}{where}{why}, restarted {job.restarts} times",)
+        facts = (f"{job} is {job.state}{where}{why}, restarted {plural(job.restarts, 'time')}",)
         # A job may run again before anybody has looked: it was in, then it is over.
         if injected.data.get("requeued") and (job.ended or (again and job.state == "RUNNING")):
             return Evidence("over", facts)
@@ -87,7 +88,8 @@ class HoldPartition(SlurmFault):
         partition = await client.partition(hold.name)
         known = {n.name: n for n in await client.nodes()}
         gpus = sum(known[n].gpus for n in partition.nodes if n in known)
-        text = f"{hold.state}: no job starts on its {len(partition.nodes)} nodes, which have {gpus} GPUs"
+        size = f"{plural(len(partition.nodes), 'node')} with {plural(gpus, 'GPU')}"
+        text = f"{hold.state}: no job starts on its {size}"
         jobs = [j for j in await client.jobs() if not j.ended and hold.name in j.partition.split(",")]
         meets = {True: "runs on", False: "waits until the partition is up"}
         return (

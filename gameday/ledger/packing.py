@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
+from gameday.experiment.text import plural
 from gameday.platform.objects import Object
 
 RECORD_KEY = "entries.jsonl.gz"
@@ -65,7 +66,7 @@ def _inflate(packed: bytes) -> tuple[str, str]:
 
 def damaged(before: int, why: str) -> Record:
     """An entry in place of the changes of a record that could not be read."""
-    told = f"{before} changes could be read, the rest could not: {why}"
+    told = f"{plural(before, 'change')} could be read, the rest could not: {why}"
     return _stands_for_the_rest("damaged", told)
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from gameday.experiment.text import plural
 from gameday.ledger.keeping import NAMESPACE
 from gameday.ledger.remembered import remember
 from gameday.platform.objects import Object, Ref
@@ -39,7 +40,7 @@ class Restoration:
             return 0.0
 
     def __str__(self) -> str:
-        changes = f"{self.undone} change{'' if self.undone == 1 else 's'}"
+        changes = plural(self.undone, "change")
         left = f"; not as before: {', '.join(self.left)}" if self.left else ""
         return f"{changes} undone by {self.by} at {self.at}{left}"
 

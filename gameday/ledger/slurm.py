@@ -10,6 +10,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from gameday.experiment.text import plural
 from gameday.ledger.operations import RESTORED, Operation, Refused, Undone
 from gameday.platform.effect import Touch
 from gameday.platform.errors import Unreachable
@@ -256,7 +257,9 @@ class Requeue(_SlurmOperation):
         again = self.restarts is None or job.restarts > self.restarts
         if again or job.state in ("PENDING", "REQUEUED"):  # it ran when it was planned
             return Undone("irreversible", "a requeued job starts again from its last checkpoint, or anew")
-        return Undone("undone", f"it was not requeued: {job.state}, restarted {job.restarts} times as before")
+        return Undone(
+            "undone", f"it was not requeued: {job.state}, restarted {plural(job.restarts, 'time')} as before"
+        )
 
     _undo = _audit
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gameday.aside import aside
+from gameday.experiment.text import plural
 from gameday.ledger.doubt import doubted
 from gameday.ledger.keeping import NAMESPACE, check_is_of, ensure_namespace, metadata, name_of, remove
 from gameday.ledger.key import make_key, new_key, note, remove_key
@@ -208,7 +209,7 @@ class ClusterStore:
         data = pack(records)
         if len(data) > LIMIT:
             raise NotRecorded(
-                f"the ledger of {len(self._records)} changes is larger than one object can hold: "
+                f"the ledger of {plural(len(self._records), 'change')} is larger than one object can hold: "
                 "lower the blast radius"
             )
         self._serial += 1

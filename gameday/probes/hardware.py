@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from gameday.experiment.model import DNSLabel, NodePick, Spec
+from gameday.experiment.text import plural
 from gameday.extend import Measurement, Probe
 from gameday.platform import sriov
 from gameday.platform.devices import allocatable_gpus, gpu_resources
@@ -62,7 +63,7 @@ is: 0
             found[f"{meta['namespace']}/{meta['name']}"] = list(of_network(network, offered))
         said = [f"{name}: {text}" for name, texts in found.items() for text in texts]
         series = tuple((name, float(len(texts))) for name, texts in found.items())
-        return Measurement(series, "; ".join(said) or f"all agree on {len(nodes)} nodes")
+        return Measurement(series, "; ".join(said) or f"all agree on {plural(len(nodes), 'node')}")
 
 
 def of_node(node: Object, state: Object | None) -> Iterator[str]:
@@ -110,7 +111,7 @@ def of_slurm(node: Object, gres: dict[str, int]) -> Iterator[str]:
     counted = gres.get(node["metadata"]["name"])
     known = allocatable_gpus(node, "capacity")
     if counted is not None and counted != known:
-        yield f"Slurm's GRES counts {counted} GPUs, Kubernetes {known}"
+        yield f"Slurm's GRES counts {plural(counted, 'GPU')}, Kubernetes {known}"
 
 
 async def _gres(world: World) -> dict[str, int]:

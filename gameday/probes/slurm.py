@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from pydantic import Field, model_validator
 
 from gameday.experiment.model import Line, Spec
+from gameday.experiment.text import plural
 from gameday.experiment.values import SlurmName
 from gameday.extend import Measurement, Probe
 from gameday.platform.errors import PlatformError
@@ -81,7 +82,7 @@ is: RUNNING
             return Measurement((), f"Slurm has no job {wanted}")
         where = f" on {', '.join(job.nodes)}" if job.nodes else ""
         why = f" ({job.reason})" if job.reason else ""
-        message = f"{job} is {job.state}{where}{why}, restarted {job.restarts} times"
+        message = f"{job} is {job.state}{where}{why}, restarted {plural(job.restarts, 'time')}"
         return Measurement((("", job.state if spec.job is not None else float(job.restarts)),), message)
 
 
@@ -107,7 +108,7 @@ def _nodes(asked: SlurmNodesAsked, found: list[Node]) -> Measurement:
         return Measurement(tuple((n.name, n.word) for n in nodes), reasons)
     wanted = asked.state.lower()
     count = sum(n.out if wanted == "out" else n.word == wanted for n in nodes)
-    return Measurement((("", float(count)),), reasons or f"of {len(nodes)} nodes")
+    return Measurement((("", float(count)),), reasons or f"of {plural(len(nodes), 'node')}")
 
 
 def _jobs(asked: SlurmJobsAsked, found: list[Job]) -> Measurement:

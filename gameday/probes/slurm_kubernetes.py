@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from pydantic import Field
 
 from gameday.experiment.model import Duration, Spec
+from gameday.experiment.text import plural
 from gameday.experiment.values import SlurmName
 from gameday.extend import Measurement, Probe
 from gameday.probes.slurm import client_of
@@ -78,7 +79,7 @@ is: 0
         lasting = _lasting(found, _SINCE.setdefault(world.kube, {}), spec.grace, {n.name for n in both})
         younger = "; ".join(f"{text} (within grace)" for name, text in found.items() if name not in lasting)
         text = "; ".join(found[name] for name in lasting)
-        message = "; ".join(t for t in (text, younger) if t) or f"{len(both)} nodes compared"
+        message = "; ".join(t for t in (text, younger) if t) or f"{plural(len(both), 'node')} compared"
         return Measurement(((text, float(len(lasting))),), message)
 
 

@@ -10,6 +10,7 @@ from gameday import events as ev
 from gameday.experiment.figures import figure as figure
 from gameday.experiment.figures import scale_for as scale_for
 from gameday.experiment.figures import unit_of as unit_of
+from gameday.experiment.text import plural as plural
 from gameday.states import Reading
 
 VERDICTS = {
@@ -68,11 +69,6 @@ def labels(pairs: Mapping[str, object], skip: tuple[str, ...] = ("__name__",)) -
     """A series' labels as PromQL writes them, without the metric's name."""
     inner = ", ".join(f'{k}="{v}"' for k, v in sorted(pairs.items()) if k not in skip)
     return f"{{{inner}}}" if inner else str(pairs.get("__name__", "")) or "value"
-
-
-def plural(count: int, noun: str, many: str = "") -> str:
-    """`1 fault`, `3 faults`."""
-    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
 def join(words: list[str] | tuple[str, ...], limit: int = 6) -> str:

@@ -39,6 +39,7 @@ STATE_STYLE = {
 }
 VERDICT_STYLE = {"passed": "bold green", "deviated": "bold yellow", "refused": "bold yellow"}
 LAST_LINES = 8
+ECHO = "^C"  # what a terminal writes behind the panel when a person interrupts
 _WELL = (Reading.HOLDS, Reading.NO_BASELINE, Reading.IGNORED)  # states of a probe that need no line
 REPEATS = (10.0, 30.0, 60.0)  # seconds after which a progress that is still the same has its next line
 _COMMON_LABELS = frozenset({"alertname", "severity", "job", "instance", "alertstate"})
@@ -130,7 +131,10 @@ class LiveView:
             parts.append(self._alert_line())
         parts.append(Text())
         parts += self._lines
-        return Panel(Group(*parts), title=Text(self._title), title_align="left", border_style="dim")
+        width = self.console.width - len(ECHO)  # without room for it the terminal would scroll by a line
+        return Panel(
+            Group(*parts), title=Text(self._title), title_align="left", border_style="dim", width=width
+        )
 
     def _phases(self) -> Text:
         text = Text()

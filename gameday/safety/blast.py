@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gameday.experiment.model import BlastRadius, Bound, Target
 from gameday.experiment.selector import Selector
-from gameday.experiment.text import some
+from gameday.experiment.text import plural, some
 from gameday.platform.effect import NAMED, Effect, Kind
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Resource, is_ready
@@ -47,7 +47,7 @@ class Usage:
         limit = "they come with their nodes" if self.limit is None else f"at most {self.limit}"
         total = "" if self.total is None else f", of {self.total}"
         down = f", {self.down} of them down already" if self.down else ""
-        return f"{self.used} {self.what}{down} ({limit}{total})"
+        return f"{plural(self.used, self.what.removesuffix('s'))}{down} ({limit}{total})"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from gameday.experiment.text import some
+from gameday.experiment.text import plural, some
 from gameday.ledger.keeping import NAMESPACE
 from gameday.ledger.survey import survey
 from gameday.platform.errors import ApiError, PlatformError, not_found
@@ -127,7 +127,7 @@ async def _janitor(systems: Systems) -> list[Found]:
     janitor = await systems.kube.find(JANITOR)
     ready = ((janitor or {}).get("status") or {}).get("readyReplicas") or 0
     if ready:
-        return [Found("janitor", "ok", f"{ready} replicas of {JANITOR} are ready")]
+        return [Found("janitor", "ok", f"{JANITOR} has {plural(ready, 'ready replica')}")]
     text = (
         f"{JANITOR} {'has no ready replica' if janitor else 'is not there'}: nobody restores a run that dies"
     )
@@ -188,7 +188,7 @@ async def _chaos_mesh(systems: Systems) -> list[Found]:
         named = some(without)
         advice = f"kubectl get pods -A -o wide -l {DAEMONS}"
         return [Found("chaos mesh", "warning", f"chaos-daemon is not ready on {named}", advice)]
-    return [Found("chaos mesh", "ok", f"chaos-daemon is ready on all {len(nodes)} nodes")]
+    return [Found("chaos mesh", "ok", f"chaos-daemon is ready everywhere ({plural(len(nodes), 'node')})")]
 
 
 async def _argo_cd(systems: Systems) -> list[Found]:

@@ -33,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gameday.experiment.text import plural
 from gameday.platform.jobs import (
     at_end,
     backoff_limit,
@@ -138,7 +139,7 @@ def _job(group: Object, pods: list[Object]) -> str:
         failing = pods if action == "FailIndex" else [p for p in pods if past_index_limit(group, p, 1)]
         if past_failed_indexes(group, len(failing)):
             return f"it fails for good, and all of its pods end (maxFailedIndexes {spec['maxFailedIndexes']})"
-        return f"each is made anew, until its index has failed {each + 1} times"
+        return f"each is made anew, until its index has failed {plural(each + 1, 'time')}"
     failed, limit = int(status.get("failed") or 0), backoff_limit(spec)
     if past_limit(group, len(pods)):
         return f"it fails for good, and all of its pods end ({failed} failures so far, backoffLimit {limit})"

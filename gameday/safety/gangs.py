@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gameday.events import Preflight
+from gameday.experiment.text import plural
 from gameday.faults.drain import pods_on
 from gameday.platform.effect import Kind
 from gameday.platform.errors import PlatformError
@@ -59,7 +60,8 @@ async def gangs(case: Case) -> list[Preflight]:
     real = [(one, group) for one, group in zip(hit, found, strict=True) if is_gang(group)]
     texts = [one.text(group, ended=one.ref in lost) for one, group in real]
     if losing := [one for one, _ in real if one.ref in lost]:
-        texts.insert(0, f"{_gangs(losing)} gangs lose {len({u for one in losing for u in one.pods})} pods")
+        number, lost_pods = _gangs(losing), plural(len({u for one in losing for u in one.pods}), "pod")
+        texts.insert(0, f"{plural(number, 'gang')} {'loses' if number == 1 else 'lose'} {lost_pods}")
     texts += [f"{e.ref} {e.text}" for e in dict.fromkeys(effects) if e.kind is Kind.JOB]
     return [*(Preflight(check=CHECK, level="ok", message=text) for text in texts), *unread]
 

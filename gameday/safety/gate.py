@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gameday.experiment.model import Experiment
-from gameday.experiment.text import some
+from gameday.experiment.text import plural, some
 from gameday.extend import Already, FaultError, FaultPlan
 from gameday.faults.lost import with_dependents, with_losses
 from gameday.ledger.edits import text as said
@@ -278,7 +278,7 @@ class Gate:
                 found.append(f"{effect.ref} is another one than was approved")
             elif effect.pods > known.pods or effect.gpus > known.gpus:
                 found.append(
-                    f"{effect.ref} would lose {effect.pods} pods and {effect.gpus} GPUs, "
+                    f"{effect.ref} would lose {plural(effect.pods, 'pod')} and {plural(effect.gpus, 'GPU')}, "
                     f"but {known.pods} and {known.gpus} were approved"
                 )
             elif effect.ends and not known.ends:
@@ -288,10 +288,10 @@ class Gate:
     def _more_pods(self, step: StepPlan, now: Sequence[Effect]) -> list[str]:
         pods, allowed = _pods(now), self._admission(step, ())
         if len(pods) > allowed.pods:
-            return [f"{len(pods)} pods would be touched now, but {allowed.pods} were approved"]
+            return [f"{plural(len(pods), 'pod')} would be touched now, but {allowed.pods} were approved"]
         times, approved = (sum(e.times for e in _pods(effects)) for effects in (now, step.fault.effects))
         if times > max(approved, allowed.pods):
-            return [f"pods would be ended {times} times now, but {approved} times were approved"]
+            return [f"pods would be ended {plural(times, 'time')} now, but {approved} times were approved"]
         if sum(e.gpus for e in pods) > allowed.gpus:
             return ["the pods that would be touched now hold more GPUs than were approved"]
         if lost := _lost(step, now):

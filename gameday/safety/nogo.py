@@ -12,6 +12,7 @@ from collections import defaultdict
 
 from gameday.events import Preflight
 from gameday.experiment.model import NoGo
+from gameday.experiment.text import plural
 from gameday.platform.devices import amounts, requests
 from gameday.platform.effect import Effect, Kind
 from gameday.platform.objects import Object, Ref, condition, is_finished
@@ -133,13 +134,17 @@ def updating(obj: Object) -> str:
             return "its update is stuck (ProgressDeadlineExceeded)"
         old = int(status.get("replicas", 0)) - int(status.get("updatedReplicas", 0))
         if old > 0 and not spec.get("paused"):
-            return f"an update is under way ({old} pods are of the revision before)"
+            return f"an update is under way ({plural(old, 'pod')} of the revision before)"
     if obj["kind"] == "StatefulSet" and status.get("currentRevision") != status.get("updateRevision"):
         partition = ((spec.get("updateStrategy") or {}).get("rollingUpdate") or {}).get("partition")
         return "" if partition else "an update is under way (two revisions)"
     if obj["kind"] == "DaemonSet" and (spec.get("updateStrategy") or {}).get("type") != "OnDelete":
         missing = int(status.get("desiredNumberScheduled", 0)) - int(status.get("updatedNumberScheduled", 0))
-        return f"an update is under way ({missing} nodes have the revision before)" if missing > 0 else ""
+        return (
+            f"an update is under way (the revision before is on {plural(missing, 'node')})"
+            if missing > 0
+            else ""
+        )
     return ""
 
 
@@ -173,7 +178,7 @@ async def _capacity(spec: NoGo, plan: Plan, world: World) -> list[Preflight]:
     ]
     if not short:
         return []
-    text = f"the other nodes have no room for the {len(moving)} pods that must move: {'; '.join(short)}"
+    text = f"the other nodes have no room for {plural(len(moving), 'pod')} that must move: {'; '.join(short)}"
     if spec.spare_capacity:
         return [_no(text, "drain fewer nodes, or set noGo.spareCapacity to false")]
     return [_no(text, level="warning")]

@@ -11,6 +11,7 @@ from gameday.events import Preflight
 from gameday.experiment import registry
 from gameday.experiment.loader import UNWATCHED
 from gameday.experiment.model import Check, Experiment
+from gameday.experiment.text import plural
 from gameday.extend.check import Findings, ok, refused, warning
 from gameday.ledger.keeping import NAMESPACE
 from gameday.platform.errors import PartialAnswer, PlatformError
@@ -82,7 +83,7 @@ async def _planned(case: Case) -> Findings:
     found = [refused("plan", f"step {path}: {text}") for path, text in case.plan.problems]
     for step in case.plan.steps.values():
         found += [warning("plan", f"step {step.path}: {w}") for w in step.fault.warnings]
-    return found or [ok("plan", f"{len(case.plan.steps)} faults planned")]
+    return found or [ok("plan", f"{plural(len(case.plan.steps), 'fault')} planned")]
 
 
 async def _blast_radius(case: Case) -> Findings:
@@ -158,6 +159,8 @@ async def _permissions(case: Case) -> Findings:
             refused(PERMISSIONS, f"RBAC does not allow: {m.words}", hint)
             for m, hint in zip(lacking, hints, strict=True)
         ]
+    if case.world.sandbox:
+        return [ok(PERMISSIONS, "the sandbox allows everything")]
     return [ok(PERMISSIONS, f"all {len(asked)} that the plan needs")]
 
 

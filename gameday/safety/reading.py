@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from gameday.events import Preflight
+from gameday.experiment.text import plural
 from gameday.platform.effect import Kind
 from gameday.platform.objects import Object, Ref
 from gameday.platform.owners import owners
@@ -52,7 +53,7 @@ async def owners_of(case: Case) -> list[Preflight]:
         counted[f"{workload.top}{whose}"] += workload.pods
     if not counted:
         return []
-    text = "; ".join(f"{name}: {number} pods" for name, number in counted.most_common())
+    text = "; ".join(f"{name}: {plural(number, 'pod')}" for name, number in counted.most_common())
     return [Preflight(check="owners", level="ok", message=text)]
 
 

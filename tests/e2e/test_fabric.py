@@ -286,4 +286,4 @@ def test_what_shares_the_link_is_told(gameday: Program, tmp_path: Path) -> None:
     text = " ".join(planned.output.split())
     assert planned.code == 0, planned.output
     assert "also carries VF 0 (training/trainer-" in text
-    assert "1 nodes (at most 4" in text
+    assert "1 node (at most 4" in text

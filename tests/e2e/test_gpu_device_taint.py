@@ -222,7 +222,7 @@ async def test_gpus_that_are_held_by_claims_are_counted(
         radius = {"pods": 1, "gpus": 0}
         refused = gameday("plan", write(tmp_path, method=[step], blastRadius=radius))
         assert refused.code == 4, refused.output
-        assert "the plan touches 1 gpus (at most 0)" in " ".join(refused.output.split()), refused.output
+        assert "the plan touches 1 gpu (at most 0)" in " ".join(refused.output.split()), refused.output
         radius = {"pods": 1, "gpus": 1}
         ended = gameday.run(write(tmp_path, method=[step], blastRadius=radius, steadyState=PROBES))
         assert (ended.code, ended.verdict) == (0, "passed"), ended.output

@@ -71,7 +71,7 @@ async def test_the_rest_is_restored_and_the_reader_told(
     damage: str, gameday: Program, kube: Kube, entry: dict[str, Any], tmp_path: Any
 ) -> None:
     await kube.create(_record(pack([entry, STRANGE]) if damage == "unknown kind" else _cut([entry])))
-    words = "'teleport', which gameday" if damage == "unknown kind" else "is damaged (1 changes could be read"
+    words = "'teleport', which gameday" if damage == "unknown kind" else "is damaged (1 change could be read"
     status = gameday("status")
     assert status.code == 0, status.output
     assert "ConfigMap default/unreadable" in status.output

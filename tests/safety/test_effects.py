@@ -203,7 +203,7 @@ async def test_a_partition_that_starts_no_jobs(
     step = {"slurm": {"holdPartition": {"name": "gpu"}}, "for": "1s"}
     refused(
         await plan(gameday, tmp_path, step, blastRadius={}),
-        "no job starts on its 8 nodes, which have 64 GPUs",
+        "no job starts on its 8 nodes with 64 GPUs",
         "spec.blastRadius.partitions: [gpu]",
     )
 

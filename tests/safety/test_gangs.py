@@ -230,7 +230,7 @@ async def test_a_group_that_cannot_be_read_is_named_and_stops_nothing(tmp_path: 
             server.lose(LOSE_REQUEST, "GET .*/jobs/llm")
         step = StepPlan("1", "a step", "a fault", 1.0, 1, planned)
         found = await gangs(case(tmp_path, Plan(1, steps={"1": step}), world))
-    assert found[0].message == "1 gangs lose 1 pods"
+    assert found[0].message == "1 gang loses 1 pod"
     (warning,) = [f for f in found if f.level == "warning"]
     assert warning.message.startswith("Job training/llm could not be read")
 
@@ -243,7 +243,7 @@ async def test_a_group_that_cannot_be_read_is_named_and_stops_nothing(tmp_path: 
         ({}, 5, "each is made anew (5 of 6 failures so far)"),
         ({}, 6, "it fails for good"),
         ({"backoffLimitPerIndex": 1}, 6, "until its index has failed 2 times"),
-        ({"backoffLimitPerIndex": 0, "maxFailedIndexes": 1}, 0, "until its index has failed 1 times"),
+        ({"backoffLimitPerIndex": 0, "maxFailedIndexes": 1}, 0, "until its index has failed 1 time"),
         ({"backoffLimitPerIndex": 0, "maxFailedIndexes": 0}, 0, "it fails for good, and all of its pods end"),
         ({"backoffLimit": 0, "podFailurePolicy": {"rules": [IGNORE]}}, 0, "ignores evictions"),
         ({"podFailurePolicy": {"rules": [FAIL, IGNORE]}}, 0, "fails for good at an eviction"),

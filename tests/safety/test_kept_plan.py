@@ -167,7 +167,7 @@ async def test_a_node_whose_gpus_somebody_holds_by_now(
     limits = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
     async with emptied(kube, node):
         holder = running_on(kube, node.name, "training", containers=[{"name": "a", "image": "a", **limits}])
-        await refused_once(gameday, tmp_path, step, holder, "gpu-6: 1 pods hold GPUs")
+        await refused_once(gameday, tmp_path, step, holder, "gpu-6: GPUs are held by 1 pod")
 
 
 async def test_a_machine_that_nobody_would_replace_any_more(
@@ -349,7 +349,7 @@ async def test_a_step_in_force_beside_hides_no_refusal_but_that_it_is_so_already
             async with running_on(kube, node.name, "training", containers=containers):
                 ended = await asyncio.to_thread(running.ended)
     assert ended.code == 3, ended.output
-    assert "gpu-6: 1 pods hold GPUs" in " ".join(ended.output.split())
+    assert "gpu-6: GPUs are held by 1 pod" in " ".join(ended.output.split())
     assert not any("mig.config" in e["summary"] for e in ended.of("change"))
 
 

@@ -164,7 +164,7 @@ async def test_an_approval_of_just_this_plan(
     ("obj", "words"),
     [
         ({"kind": "Deployment", "status": {"replicas": 3, "updatedReplicas": 3}}, ""),
-        ({"kind": "Deployment", "status": {"replicas": 4, "updatedReplicas": 1}}, "3 pods are of"),
+        ({"kind": "Deployment", "status": {"replicas": 4, "updatedReplicas": 1}}, "3 pods of"),
         (
             {
                 "kind": "Deployment",
@@ -178,7 +178,7 @@ async def test_an_approval_of_just_this_plan(
                 "kind": "DaemonSet",
                 "status": {"desiredNumberScheduled": 4, "updatedNumberScheduled": 3},
             },
-            "1 nodes",
+            "1 node",
         ),
         ({"kind": "ReplicaSet", "status": {}}, ""),
         ({"kind": "Deployment", "metadata": {"generation": 2}, "status": {}}, "nobody knows"),

@@ -208,7 +208,7 @@ async def test_a_pod_that_ends_gets_another_node(
         file = _experiment(tmp_path, fault, hold="15s")
         name = (await _workload(kube))["metadata"]["name"]
         said = await _foretold(gameday, file)
-        assert "1 gangs lose 1 pods" in said
+        assert "1 gang loses 1 pod" in said
         assert f"Workload {SPACE}/{name} loses 1 of its pods: Kueue looks for another node for it" in said
         assert f"Job {SPACE}/gang loses 1 of its pods: each is made anew (0 of 6 failures so far)" in said
         with gameday.started(file) as run:
@@ -249,7 +249,7 @@ async def test_two_nodes_at_once_are_too_many(
         nodes = _nodes(pods)
         file = _experiment(tmp_path, _drain(*nodes), hold="5s")
         said = await _foretold(gameday, file)
-        assert "1 gangs lose 2 pods" in said
+        assert "1 gang loses 2 pods" in said
         assert "Kueue replaces one node of a workload at a time, and here are several" in said
         with gameday.started(file) as run:
             await _in(run)
@@ -269,7 +269,7 @@ async def test_while_its_pods_run_nothing_follows(
         file = _experiment(tmp_path, fault, hold="5s")
         said = await _foretold(gameday, file)
         assert "has 1 of its pods touched, and the plan ends none of them" in said
-        assert "gangs lose" not in said
+        assert "gang loses" not in said
         with gameday.started(file) as run:
             await _passed(run)
         now = await _pods(kube)
@@ -319,7 +319,7 @@ async def test_a_jobset_and_its_workload_are_one_gang_and_all_is_made_anew(
         node = _nodes(pods)[0]
         file = _experiment(tmp_path, _drain(node), hold="15s")
         said = await _foretold(gameday, file)
-        assert "1 gangs lose 1 pods" in said
+        assert "1 gang loses 1 pod" in said
         words = "where a Job of it fails (backoffLimit 0), all are made anew (0 of 3 restarts are used)"
         assert f"JobSet {SPACE}/gang loses 1 of its pods: {words}" in said
         assert f"Job {SPACE}/gang-workers" not in said

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from gameday.experiment.model import Duration, NodePick, PositiveDuration, Spec
 from gameday.experiment.quantity import format_duration
+from gameday.experiment.text import plural
 from gameday.experiment.values import picked
 from gameday.extend import FaultPlan
 from gameday.faults.fabric import chain
@@ -145,7 +146,7 @@ def _port(node: str, spec: NicSpec, fabric: Fabric) -> Port:
 
 def _words(spec: NicSpec) -> str:
     if spec.flap:
-        return f"flap {spec.flap.count} times, once each {format_duration(spec.flap.period)}"
+        return f"flap {plural(spec.flap.count, 'time')}, once each {format_duration(spec.flap.period)}"
     if spec.state:
         return "take down"
     if spec.mtu:

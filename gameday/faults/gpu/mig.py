@@ -14,7 +14,7 @@ from pydantic import Field
 
 from gameday.experiment.model import Spec
 from gameday.experiment.problems import did_you_mean
-from gameday.experiment.text import some
+from gameday.experiment.text import plural, some
 from gameday.experiment.values import LabelValue
 from gameday.extend import Evidence, FaultError, FaultPlan, Injected, PlanError, Step
 from gameday.faults.gpu.way import GpuFault
@@ -77,8 +77,8 @@ class Mig(GpuFault):
         holders = [p for p in await pods_on(world.kube, name) if gpus(p)]
         if not holders:
             return ""
-        meta = holders[0]["metadata"]
-        text = f"{name}: {len(holders)} pods hold GPUs (such as {meta['namespace']}/{meta['name']})"
+        meta, many = holders[0]["metadata"], plural(len(holders), "pod")
+        text = f"{name}: GPUs are held by {many} (such as {meta['namespace']}/{meta['name']})"
         if spec.mig is None or not spec.mig.allow_in_use:
             raise PlanError(f"{text}: drain the node first, in a step of its own, or say `allowInUse: true`")
         return text

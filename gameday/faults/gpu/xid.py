@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from gameday.experiment.model import Spec
+from gameday.experiment.text import plural
 from gameday.extend import Evidence, FaultPlan, Injected, PlanError, Step
 from gameday.faults.gpu.way import GpuFault
 from gameday.faults.nodes import node_victim, pick_nodes
@@ -80,7 +81,9 @@ def _plan(spec: GpuSpec, nodes: list[Object], **more: Any) -> FaultPlan[GpuSpec]
     for node in nodes:
         count = gpus(node)
         if beyond := [g for g in _xid(spec).gpus if g >= count]:
-            raise PlanError(f"{node['metadata']['name']} has {count} GPUs: there is no GPU {beyond[0]}")
+            raise PlanError(
+                f"{node['metadata']['name']} has {plural(count, 'GPU')}: there is no GPU {beyond[0]}"
+            )
     victims = tuple(map(node_victim, nodes))  # with all GPUs: what reacts to an XID drains the node
     which = ", ".join(map(str, _xid(spec).gpus))
     changes = [f"{v.ref.name} GPU {which}: {said(_xid(spec))} via {_xid(spec).via}" for v in victims]

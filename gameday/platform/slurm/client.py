@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gameday.experiment.names import slurm_name
+from gameday.experiment.text import plural
 from gameday.masking import clip
 from gameday.platform.errors import BadName
 from gameday.platform.slurm.model import Job, Node, Partition
@@ -64,7 +65,7 @@ class Slurm:
 
     async def describe(self) -> str:
         """Where it is and how large, once it has answered and taken the token."""
-        return f"{self.via}: {len(await self.partitions())} partitions"
+        return f"{self.via}: {plural(len(await self.partitions()), 'partition')}"
 
     async def partition(self, name: str) -> Partition:
         """One partition. Raises SlurmError when there is none of that name."""
