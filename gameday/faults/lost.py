@@ -28,6 +28,7 @@ from gameday.platform.effect import Effect, Kind, of_pod, owner_ref
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, controller, is_finished
+from gameday.platform.resources import PODS
 from gameday.platform.world import World
 
 ALONE = "no controller makes it again"
@@ -78,7 +79,10 @@ def claims_left(workload: Object, replicas: int) -> tuple[str, ...]:
 
 
 async def with_losses(effects: Sequence[Effect], kube: Kube) -> tuple[tuple[Effect, ...], tuple[str, ...]]:
-    """The same effects, with the reason where a pod is lost for good; and owners that can't be read."""
+    """The effects, with the reason where a pod is lost for good, and one more for each pod that goes with it.
+
+    And a sentence on each owner that can't be read.
+    """
     ending: dict[Ref | None, list[Effect]] = {}
     going = {e.ref.uid for e in effects if e.kind is Kind.POD and e.ends}
     for effect in effects:
@@ -86,9 +90,9 @@ async def with_losses(effects: Sequence[Effect], kube: Kube) -> tuple[tuple[Effe
             ending.setdefault(effect.owner, []).append(effect)
     unread: list[str] = []
     parts = await asyncio.gather(*(_lost(owner, pods, going, kube, unread) for owner, pods in ending.items()))
-    why = {ref: text for part in parts for ref, text in part.items()}
-    found = (replace(e, lost=why[e.ref]) if e.ends and e.ref in why else e for e in effects)
-    return tuple(found), tuple(unread)
+    lost = {e.ref: e for part in parts for e in part}
+    found = [lost.pop(e.ref, e) if e.ends else e for e in effects]
+    return (*found, *lost.values()), tuple(unread)
 
 
 def not_restored(effects: Iterable[Effect]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -146,34 +150,38 @@ def _of_claim(claim: Object, why: str) -> Effect:
 
 async def _lost(
     owner: Ref | None, pods: list[Effect], going: Collection[str | None], kube: Kube, unread: list[str]
-) -> dict[Ref, str]:
-    """Why pods of one owner are lost, for those that are; `going` are the UIDs of the pods that end."""
+) -> list[Effect]:
+    """Pods of one owner that are lost, and why; `going` are the UIDs of the pods that end."""
     if owner is None:
-        return {p.ref: ALONE for p in pods}
+        return _for(ALONE, pods)
     if owner.uid in going:
-        return {p.ref: WITH_OWNER for p in pods}
+        return _for(WITH_OWNER, pods)
     try:
         await kube.resource(owner.api_version, owner.kind)  # a kind that is not served says nothing
         found = await kube.find(owner)
         if found is None or "deletionTimestamp" in found["metadata"]:
-            return {p.ref: f"{owner} is gone, which made it" for p in pods}
+            return _for(f"{owner} is gone, which made it", pods)
         if owner.kind == "Job" and owner.api_version.startswith("batch/"):
             return await _lost_of_job(owner, found, pods, kube)
     except PlatformError as error:
         unread.append(f"whether {owner} makes its pods again could not be seen: {error}")
-    return {}
+    return []
 
 
-async def _lost_of_job(owner: Ref, job: Object, pods: list[Effect], kube: Kube) -> dict[Ref, str]:
+def _for(why: str, pods: Iterable[Effect]) -> list[Effect]:
+    return [replace(p, lost=why) for p in pods]
+
+
+async def _lost_of_job(owner: Ref, job: Object, pods: list[Effect], kube: Kube) -> list[Effect]:
     """A pod that comes with its node is evicted from there, by a drain or a taint; others are deleted."""
     evicted = all(p.comes for p in pods)
     if await _made_anew(job, owner.namespace, kube):
-        return {}
+        return []
     if why := jobs.fails_for_good(job, (p.times for p in pods), evicted=evicted):
-        return {p.ref: f"{owner} fails with it and ends all its pods: {why}" for p in pods}
+        return await _with_the_rest(owner, pods, why, kube)
     action = jobs.at_end(job["spec"], evicted=evicted)
     if action == "Ignore" or job["spec"].get("backoffLimitPerIndex") is None:
-        return {}
+        return []
     why = f"no failure is left to its index of {owner}"
     if action == "FailIndex":
         lost, why = pods, f"the podFailurePolicy of {owner} fails its index"
@@ -182,8 +190,19 @@ async def _lost_of_job(owner: Ref, job: Object, pods: list[Effect], kube: Kube) 
         lost = [p for p, pod in found if pod and jobs.past_index_limit(job, pod, p.times)]
     if jobs.past_failed_indexes(job, len(lost)):
         limit = f"no failure is left of its maxFailedIndexes {job['spec']['maxFailedIndexes']}"
-        return {p.ref: f"{owner} fails with it and ends all its pods: {limit}" for p in pods}
-    return {p.ref: why for p in lost}
+        return await _with_the_rest(owner, pods, limit, kube)
+    return _for(why, lost)
+
+
+async def _with_the_rest(owner: Ref, pods: list[Effect], why: str, kube: Kube) -> list[Effect]:
+    """All pods of a Job that fails for good: its controller ends those that the fault does not."""
+    known = {p.ref for p in pods}
+    theirs = (
+        p for p in await kube.list(PODS, owner.namespace) if (controller(p) or {}).get("uid") == owner.uid
+    )
+    there = (of_pod(p, "ended by its Job", ends=True) for p in theirs if not _is_over(p))
+    rest = [e for e in there if e.ref not in known]
+    return _for(f"{owner} fails with it and ends all its pods: {why}", [*pods, *rest])
 
 
 async def _made_anew(job: Object, namespace: str | None, kube: Kube) -> bool:

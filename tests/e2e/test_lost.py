@@ -118,7 +118,7 @@ async def test_a_machine_takes_a_bare_pod_along(
 
 @asynccontextmanager
 async def _job(kube: Kube, **spec: Any) -> AsyncIterator[str]:
-    """A Job whose one pod runs on the node."""
+    """A Job whose pods run on the node."""
     name = unique("train")
     made: Object = {
         "apiVersion": "batch/v1",
@@ -137,7 +137,7 @@ async def _job(kube: Kube, **spec: Any) -> AsyncIterator[str]:
         labels = f"batch.kubernetes.io/job-name={name}"
         await eventually(
             lambda: kube.list(PODS, "platform", labels=labels),
-            lambda pods: [p["status"].get("phase") for p in pods] == ["Running"],
+            lambda pods: [p["status"].get("phase") for p in pods] == ["Running"] * spec.get("parallelism", 1),
         )
         yield name
     finally:
@@ -183,3 +183,20 @@ async def test_a_job_that_ignores_evictions_makes_its_pod_again(
         selector = f"batch.kubernetes.io/job-name={name}"
         kill = {"podKill": {"selector": selector, "namespace": "platform"}}
         await _refused(gameday, write(tmp_path, method=[kill]), "lost for good", "backoffLimit 0")
+
+
+async def test_the_blast_radius_counts_all_pods_of_a_job_that_fails(
+    kube: Kube, gameday: Program, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    async with _job(kube, backoffLimit=0, parallelism=3, completions=3) as name:
+        selector = f"batch.kubernetes.io/job-name={name}"
+        kill = {"podKill": {"selector": selector, "namespace": "platform", "count": 1, "force": True}}
+
+        async def planned(pods: int) -> Ended:
+            file = write(tmp_path, method=[kill], target=TARGET, blastRadius={"pods": pods})
+            return await asyncio.to_thread(gameday, "plan", file)
+
+        refused = await planned(2)
+        assert refused.code == 4, refused.output
+        assert "3 pods (at most 2)" in _said(refused)
+        assert (await planned(3)).code == 0

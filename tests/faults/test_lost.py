@@ -11,7 +11,7 @@ from gameday.faults.lost import not_restored, with_dependents, with_losses
 from gameday.platform.effect import Effect, Kind, of_pod
 from gameday.platform.jobs import at_end, past_failed_indexes
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object
+from gameday.platform.objects import Object, Ref
 from gameday.platform.world import World
 from tests.platform.arrange import pod
 from tests.support.kinds import Served, serving
@@ -102,6 +102,29 @@ async def test_a_job_by_its_limits(spec: Object, failures: str, words: str, tmp_
         job = await _made(kube, "batch/v1", "Job", spec={**spec, "template": {"spec": {}}})
         said = await _lost(kube, job, **{"batch.kubernetes.io/job-index-failure-count": failures})
         assert words in said if words else said == ""
+
+
+@pytest.mark.parametrize(("limit", "ending"), [(0, {"killed", "beside"}), (1, set[str]())])
+async def test_all_pods_of_a_job_end_that_fails(limit: int, ending: set[str], tmp_path: Path) -> None:
+    """One pod is killed: the Job's controller ends the other one that runs, and no pod that is not its."""
+    async with unruly(tmp_path) as server, await connect(server) as kube:
+        await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}})
+        job = await _made(kube, "batch/v1", "Job", spec={"backoffLimit": limit, "template": {"spec": {}}})
+        there: dict[str, Object] = {}
+        for name, owners in (
+            ("killed", _owner(job)),
+            ("beside", _owner(job)),
+            ("over", _owner(job)),
+            ("else", []),
+        ):
+            made = pod(SPACE, node="gpu-0")
+            made["metadata"] |= {"name": name, "ownerReferences": owners}
+            there[name] = await kube.create(made)
+        over = Ref("v1", "Pod", "over", SPACE)
+        await kube.patch(over, {"status": {"phase": "Succeeded"}}, "merge", subresource="status")
+        effects, _ = await with_losses([of_pod(there["killed"], ends=True)], kube)
+        assert {e.ref.name for e in effects if e.lost} == ending
+        assert all(e.ends for e in effects)
 
 
 def _codes(action: str, operator: str, *values: int) -> Object:
