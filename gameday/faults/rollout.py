@@ -17,7 +17,7 @@ from gameday.faults.pods import check_namespaces
 from gameday.faults.workloads import observed, workload_victim
 from gameday.ledger.edits import Edit
 from gameday.ledger.operations import Patch, Where
-from gameday.ledger.rollout import SERVING, STEP, WHICH, Promote, Turn
+from gameday.ledger.rollout import SERVING, STEP, WHICH, ChangeVersion, Promote
 from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref, Resource
 from gameday.platform.world import World
@@ -150,10 +150,10 @@ class Rollout(Fault[RolloutSpec]):
                 change = await Patch.of(step.kube, ref, Edit(("spec", "paused"), True))
             case "undo":
                 edit = Edit(("spec", "template"), plan.data["template"])
-                change = await Turn.of(step.kube, ref, edit, follows=follows)
+                change = await ChangeVersion.of(step.kube, ref, edit, follows=follows)
             case "abort":
                 edit = Edit(("status", "abort"), True)
-                change = await Turn.of(step.kube, ref, edit, subresource="status", follows=follows)
+                change = await ChangeVersion.of(step.kube, ref, edit, subresource="status", follows=follows)
             case _:
                 edit = _promotion(await step.kube.get(ref), full=spec.full)
                 change = await Promote.of(step.kube, ref, edit)

@@ -27,14 +27,14 @@ SERVING: tuple[Where, ...] = (("status", "stableRS"), ("status", "blueGreen", "a
 
 
 @dataclass(frozen=True)
-class Turn(Patch):
+class ChangeVersion(Patch):
     """Abort an update, or set another template; over when the same version serves as before.
 
     `follows` holds the hash of the update, and what has to be as before once it is undone: which version
     serves (SERVING), and the step, where the update starts again and has passed a pause.
     """
 
-    kind: ClassVar[str] = "rollout-turn"
+    kind: ClassVar[str] = "rollout-version"
     past: ClassVar[str] = "set back to its first step"
     follow_within: ClassVar[float] = 60.0
 

@@ -13,7 +13,7 @@ import pytest
 from gameday.faults.rollout import HASH, REPLICA_SETS, REVISION
 from gameday.ledger.edits import Edit
 from gameday.ledger.keeping import ensure_namespace
-from gameday.ledger.rollout import SERVING, WHICH, Turn
+from gameday.ledger.rollout import SERVING, WHICH, ChangeVersion
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from tests.e2e.test_rollout import *  # noqa: F403 - the same tests, on the real thing
@@ -123,9 +123,9 @@ async def test_a_blue_green_update_that_waits_for_a_person_stays_unpromoted(
         await ensure_namespace(kube)
         ledger = unguarded(kube, "turn-test", tmp_path, {}, lambda _: None)
         edit, follows = Edit(("status", "abort"), True), (WHICH[0], *SERVING)
-        turn = await Turn.of(kube, REF, edit, subresource="status", follows=follows)
-        assert turn is not None
-        await ledger.step("1").perform([turn])
+        change = await ChangeVersion.of(kube, REF, edit, subresource="status", follows=follows)
+        assert change is not None
+        await ledger.step("1").perform([change])
         await reached(kube, "Degraded")
         await ledger.undo("1")
         await reached(kube, "Healthy")
