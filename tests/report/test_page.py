@@ -13,6 +13,7 @@ from gameday import events as ev
 from gameday.report import render
 from gameday.states import Fault, Reading
 from tests.report import logs
+from tests.report import test_reactions as reactions
 from tests.support import browser
 from tests.support.platforms import ROOT
 
@@ -135,4 +136,15 @@ async def test_nothing_is_cut_or_scrolls_sideways_on_a_phone(chromium: Browser, 
         assert await page.locator(".plot svg text[fill='var(--bound)']").count() > 2
         assert await page.evaluate(CUT) == []
         assert await page.locator("td[data-column='Worst during']").count() > 0
+    assert trouble == []
+
+
+async def test_a_cell_of_two_columns_leaves_the_others_their_names(chromium: Browser, tmp_path: Path) -> None:
+    known = (1.0, reactions.changed("GPUd", "Healthy"))
+    log = reactions.logged(known, (12.0, reactions.alert("GPUXidError", node="gpu-2")))
+    path = render(logs.write(tmp_path, log)).html
+    async with browser.opened(chromium, path, width=390) as (page, trouble):
+        silent = page.locator("#reactions tr", has_text="GPUd")
+        assert await silent.locator("td[data-column='Who']").inner_text() == "GPUd"
+        assert await silent.locator("td[data-column='What']").inner_text() == "did not react"
     assert trouble == []

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.fast
 
 def told(*events: tuple[float, ev.Event], kind: str = "gpu") -> list[Reaction]:
     """The reactions of a run with one fault of gpu-2, from second 10 to second 40."""
-    return list(analyse(_log(*events, kind=kind)).reactions)
+    return list(analyse(logged(*events, kind=kind)).reactions)
 
 
-def _log(*events: tuple[float, ev.Event], kind: str = "gpu") -> list[ev.Event]:
+def logged(*events: tuple[float, ev.Event], kind: str = "gpu") -> list[ev.Event]:
     def fault(state: str) -> ev.Event:
         return ev.Fault(step="1", name="XID", kind=kind, state=state, targets=["Node gpu-2"])
 
@@ -87,7 +87,7 @@ def test_nobody_is_told_too_but_only_where_somebody_watched() -> None:
 
 def test_that_nobody_noticed_broken_hardware_is_a_finding() -> None:
     def rules(*events: tuple[float, ev.Event], kind: str = "gpu") -> set[str]:
-        return {f.rule for f in analyse(_log(*events, kind=kind)).findings}
+        return {f.rule for f in analyse(logged(*events, kind=kind)).findings}
 
     assert "nobody-reacted" in rules()
     assert "nobody-reacted" not in rules(kind="taint")
@@ -123,7 +123,7 @@ def test_what_the_run_did_itself_is_no_reaction() -> None:
 def test_hardware_that_is_named_by_its_pod_is_on_a_node() -> None:
     def log(kind: str) -> list[ev.Event]:
         steps = [{"path": "1", "victims": [{"role": "pod", "node": "gpu-2"}]}]
-        found = _log((1, ev.Planned(plan={"steps": steps})), (12, changed("RDMADown", "True")), kind=kind)
+        found = logged((1, ev.Planned(plan={"steps": steps})), (12, changed("RDMADown", "True")), kind=kind)
         return [replace(e, targets=["Pod training/x"]) if isinstance(e, ev.Fault) else e for e in found]
 
     assert ("Node condition", "RDMADown is True", 2.0) in short(list(analyse(log("vf")).reactions))
@@ -131,13 +131,13 @@ def test_hardware_that_is_named_by_its_pod_is_on_a_node() -> None:
 
 
 def test_a_fault_without_nodes_has_no_such_table() -> None:
-    log = [e for e in _log() if not isinstance(e, ev.Fault)]
+    log = [e for e in logged() if not isinstance(e, ev.Fault)]
     assert analyse(log).reactions == ()
     assert "Who reacted" not in markdown(analyse(log))
 
 
 def test_the_table_is_in_the_text_report() -> None:
-    text = markdown(analyse(_log((12, alert("GPUXidError", node="gpu-2")))))
+    text = markdown(analyse(logged((12, alert("GPUXidError", node="gpu-2")))))
     assert "## Who reacted" in text
     assert "| 1 XID | Alert | GPUXidError | 2 s |" in text
     assert "| 1 XID | Taint | did not react | — |" in text

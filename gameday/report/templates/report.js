@@ -9,9 +9,11 @@
   for (const table of document.querySelectorAll(".scroll table")) {
     const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
     for (const row of table.tBodies[0].rows) {
-      const cells = [...row.cells], missing = names.length - cells.length;
+      const cells = [...row.cells];
+      let column = names.length - cells.reduce((sum, cell) => sum + cell.colSpan, 0);
       for (const cell of cells.length > 1 ? cells : []) {
-        if (cell.tagName === "TD" && cell.textContent.trim()) cell.dataset.column = names[cells.indexOf(cell) + missing];
+        if (cell.tagName === "TD" && cell.textContent.trim()) cell.dataset.column = names[column];
+        column += cell.colSpan;
       }
     }
   }
