@@ -19,7 +19,7 @@ from tests.support.slack import FakeSlack
 
 def examined(gameday: Program, *, code: int = 0, **env: str) -> dict[str, dict[str, Any]]:
     """What was found, by check."""
-    ended = gameday("doctor", "--json", env=env)
+    ended = gameday("doctor", "--json", env=env, stderr=False)
     assert ended.code == code, ended.output
     return {each["check"]: each for each in json.loads(ended.output)}
 

@@ -202,7 +202,8 @@ async def test_a_blast_radius_counts_the_pods_and_roles_name_the_rules(
     radius = {"nodes": 1, "gpus": 8, "pods": 1}
     refused = gameday("plan", write(tmp_path, method=_step("NoExecute"), blastRadius=radius))
     assert refused.code == 4, refused.output
-    printed = gameday("rbac", write(tmp_path, method=_step("NoExecute")), "--account", "default/narrow")
+    file = write(tmp_path, method=_step("NoExecute"))
+    printed = gameday("rbac", file, "--account", "default/narrow", stderr=False)
     assert printed.code == 0, printed.output
     documents = yaml.safe_load_all(printed.output)
     rules = [r for d in documents for r in d.get("rules") or () if r["resources"] == ["devicetaintrules"]]

@@ -32,7 +32,7 @@ ACCOUNTS = Resource("v1", "ServiceAccount", "serviceaccounts")
 
 
 def roles(gameday: Program, file: Path) -> list[Object]:
-    printed = gameday("rbac", file, "--account", "default/narrow")
+    printed = gameday("rbac", file, "--account", "default/narrow", stderr=False)
     assert printed.code == 0, printed.output
     assert "every ConfigMap, Lease and Secret there" in printed.output  # what can't be named is said
     assert "--as-run-identity" in printed.output
@@ -64,7 +64,7 @@ def test_what_is_printed_can_be_applied_where_nothing_is_there_yet(
 ) -> None:
     space = unique("team")
     file = write(tmp_path, method=METHOD)
-    printed = gameday("rbac", file, "--account", f"{space}/runner")
+    printed = gameday("rbac", file, "--account", f"{space}/runner", stderr=False)
     assert printed.code == 0, printed.output
     kubectl = (platform.kubectl, "--kubeconfig", str(platform.kubeconfig))
 
@@ -79,7 +79,7 @@ def test_what_is_printed_can_be_applied_where_nothing_is_there_yet(
         assert applied.returncode == 0, applied.stderr
         assert f"namespace/{space} created" in applied.stdout
         assert "serviceaccount/runner created" in applied.stdout
-        again = gameday("rbac", file, "--account", f"{space}/runner")
+        again = gameday("rbac", file, "--account", f"{space}/runner", stderr=False)
         assert not {"Namespace", "ServiceAccount"} & {d["kind"] for d in yaml.safe_load_all(again.output)}
     finally:
         run("delete", "--ignore-not-found", "--filename", "-", text=text)

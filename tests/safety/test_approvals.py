@@ -152,7 +152,7 @@ async def test_who_runs_must_be_able_to_see_approvals(
 ) -> None:
     """The Role that is printed lets a run read them, and make none."""
     printed = await asyncio.to_thread(
-        gameday, "rbac", write(tmp_path, method=[STEP], approvals={"required": 1})
+        gameday, "rbac", write(tmp_path, method=[STEP], approvals={"required": 1}), stderr=False
     )
     assert printed.code == 0, printed.output
     rules = [r for made in yaml.safe_load_all(printed.output) for r in made.get("rules", ())]

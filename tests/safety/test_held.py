@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gameday.experiment.text import plural
 from gameday.platform.effect import Effect, Kind
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
@@ -195,7 +196,7 @@ async def test_what_a_template_of_claims_asks_for(
             assert ended.code == 0, ended.output
             if gpus:
                 ended = await plan(gameday, tmp_path, scale(owner), blastRadius=radius | {"gpus": gpus - 1})
-                refused(ended, f"the plan touches {gpus} gpus")
+                refused(ended, f"the plan touches {plural(gpus, 'gpu')} (at most")
     for ref in refs:
         await kube.delete(ref)
 

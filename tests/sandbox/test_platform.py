@@ -150,7 +150,7 @@ async def test_attempts_at_healing_of_long_ago_delay_no_new_one(kube: Kube) -> N
 
 def _finished(application: Object) -> float:
     """When its last operation ended, in Unix seconds; 0 while one runs."""
-    at = application["status"]["operationState"].get("finishedAt")
+    at = (application["status"].get("operationState") or {}).get("finishedAt")
     return seconds_of(at) if at else 0.0
 
 

@@ -25,12 +25,17 @@ _one_at_a_time = threading.Lock()  # starting one asks after all others, whose t
 
 
 class Forked:
-    """`gameday`, without stdin, telling a file: what tests need of subprocess.Popen."""
+    """`gameday`, without stdin, telling a file, and `errors` another: what tests need of subprocess.Popen."""
 
     def __init__(
-        self, arguments: list[str], folder: Path, environment: Mapping[str, str], output: Path
+        self,
+        arguments: list[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: Path,
+        errors: Path | None = None,
     ) -> None:
-        told = (arguments, str(folder), dict(environment), str(output))
+        told = (arguments, str(folder), dict(environment), str(output), str(errors or ""))
         self._process = _context.Process(target=_gameday, args=told)
         with _one_at_a_time:
             self._process.start()
@@ -58,12 +63,15 @@ class Forked:
         self._process.kill()
 
 
-def _gameday(arguments: list[str], folder: str, environment: dict[str, str], output: str) -> None:
+def _gameday(
+    arguments: list[str], folder: str, environment: dict[str, str], output: str, errors: str
+) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    out, nothing = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), os.open(os.devnull, os.O_RDONLY)
-    for target, source in enumerate((nothing, out, out)):
+    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    out, nothing = os.open(output, new), os.open(os.devnull, os.O_RDONLY)
+    for target, source in enumerate((nothing, out, os.open(errors, new) if errors else out)):
         os.dup2(source, target)
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout, sys.stderr = (os.fdopen(fd, "w", buffering=1, closefd=False) for fd in (1, 2))

@@ -65,10 +65,16 @@ class Program:
             "NO_COLOR": "1",
         }
 
-    def __call__(self, *arguments: Any, timeout: float = LONG, env: Mapping[str, str] | None = None) -> Ended:
-        """Run to the end."""
+    def __call__(
+        self,
+        *arguments: Any,
+        timeout: float = LONG,
+        env: Mapping[str, str] | None = None,
+        stderr: bool = True,
+    ) -> Ended:
+        """Run to the end. Without `stderr` the output is what a pipe gets."""
         output = self.reports.with_name(f"called-{next(self._calls)}.txt")
-        process = self._start(arguments, env, output)
+        process = self._start(arguments, env, output, None if stderr else output.with_suffix(".err"))
         try:
             code = process.wait(timeout)
         finally:
@@ -104,20 +110,24 @@ class Program:
             _end(process)
 
     def _start(
-        self, arguments: Sequence[Any], env: Mapping[str, str] | None, output: Path
+        self,
+        arguments: Sequence[Any],
+        env: Mapping[str, str] | None,
+        output: Path,
+        errors: Path | None = None,
     ) -> Forked | subprocess.Popen[bytes]:
         told, environment = [str(a) for a in arguments], {**self.environment, **(env or {})}
         if self.platform.name == "sandbox":
-            return Forked(told, ROOT, environment, output)
+            return Forked(told, ROOT, environment, output, errors)
         command = [sys.executable, "-m", "gameday", *told]
-        with output.open("wb") as out:
+        with output.open("wb") as out, (errors or Path(os.devnull)).open("wb") as apart:
             return subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=subprocess.STDOUT,
+                stderr=apart if errors else subprocess.STDOUT,
             )
 
     def newest(self) -> Path | None:
