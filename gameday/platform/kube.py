@@ -12,7 +12,7 @@ from gameday.platform import answers, credentials, fence
 from gameday.platform.apiserver import ApiServer
 from gameday.platform.errors import ApiError, ConfigError, NoCredentials
 from gameday.platform.exec import Exec
-from gameday.platform.kubeconfig import contexts, existing, unfit
+from gameday.platform.kubeconfig import contexts, existing, unfit, unfit_proxy
 from gameday.platform.objects import Object, Ref, Resource, field_selector, url_path, version_path
 from gameday.platform.on_demand import import_on_demand
 from gameday.platform.resources import (
@@ -102,6 +102,8 @@ class Kube(ApiServer):
                 loading = load_kube_config(files, context, configuration, persist_config=False)
                 loader = await credentials.logged_in(loading)
                 name = loader.current_context["name"]
+                if proxy := unfit_proxy(configuration.proxy):
+                    raise ConfigError(f"context {name!r} cannot be used ({files}): {proxy}")
 
                 async def read_file() -> Any:
                     fresh = Configuration()

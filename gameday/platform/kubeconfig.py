@@ -56,6 +56,17 @@ def unfit(files: str, context: str | None) -> str:
     return ""
 
 
+def unfit_proxy(url: str | None) -> str:
+    """Why a cluster's `proxy-url` is no proxy for us, "" where it is: others would be sent plain HTTP."""
+    scheme, _, rest = (url or "http").partition("://")
+    if scheme in ("http", "https"):
+        return ""
+    return (
+        f"its proxy-url is {scheme}://{rest.rpartition('@')[2]}, and only HTTP proxies can be used: name "
+        "one, or forward a port to the API server (ssh -L) and name that as the server"
+    )
+
+
 def _kind(value: Any) -> str:
     """What a value is, and no text itself: a file that is no kubeconfig may hold a token."""
     return "text" if isinstance(value, str) else describe(value)

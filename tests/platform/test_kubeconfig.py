@@ -135,3 +135,15 @@ async def test_one_that_is_none_is_refused_in_words(
     told = str(refused.value)
     assert [word for word in words if word not in told] == []
     assert [w for w in ("object", "somebody", "secretly", "Expected") if w in told] == []
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+async def test_a_proxy_that_does_not_speak_http_is_sent_nothing(scheme: str, tmp_path: Path) -> None:
+    """client-go takes SOCKS proxies; plain HTTP to one would hand it the token."""
+    cluster = {"server": "http://127.0.0.1:1", "proxy-url": f"{scheme}://me:secret@127.0.0.1:1080"}
+    path = written(tmp_path, user={"token": "t"}, clusters=[{"name": "here", "cluster": cluster}])
+    with pytest.raises(
+        ConfigError, match=rf"its proxy-url is {scheme}://127\.0\.0\.1:1080, .*ssh -L"
+    ) as refused:
+        await Kube.connect(path)
+    assert "secret" not in str(refused.value)
