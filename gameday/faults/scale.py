@@ -18,7 +18,7 @@ from gameday.ledger.operations import Patch
 from gameday.platform.devices import gpus
 from gameday.platform.effect import Effect, Kind
 from gameday.platform.errors import not_found
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, controller
 from gameday.platform.preemption import NEEDS, preemption
 from gameday.platform.world import Victim, World
 
@@ -40,7 +40,7 @@ CHOSEN = "when it is scaled back its controller chooses which pods end, and may 
 def _workload(text: str) -> None:
     kind, slash, name = text.partition("/")
     if not slash or kind.lower() not in _KINDS:
-        raise ValueError(f"expected kind/name, as deployment/{name or kind}, found {describe(text)}")
+        raise ValueError(f"expected kind/name, as deployment/queue, found {describe(text)}")
     dns_subdomain(name)
 
 
@@ -70,6 +70,7 @@ class Scale(Fault[ScaleSpec]):
         before = int(obj["spec"].get("replicas", 1))
         if before == spec.replicas:
             raise Already(f"{_ref(spec)} has {plural(before, 'replica')} already: nothing would change")
+        made_by = _made_by(obj)
         fewer = spec.replicas < before
         pods = abs(spec.replicas - before)
         held = gpus(obj["spec"]["template"]) * pods
@@ -83,6 +84,7 @@ class Scale(Fault[ScaleSpec]):
                 *(() if fewer else (NEEDS,)),
             ),
             warnings=(
+                *([f"{Ref.of(obj)}: {made_by}, and may set its replicas back"] if made_by else ()),
                 *await self._autoscalers(obj, spec.replicas, world),
                 *claims_left(obj, spec.replicas),
                 *([] if fewer or obj["kind"] == "StatefulSet" else [f"{Ref.of(obj)}: {CHOSEN}"]),
@@ -157,6 +159,23 @@ class Scale(Fault[ScaleSpec]):
             if (h["spec"]["scaleTargetRef"]["kind"], h["spec"]["scaleTargetRef"]["name"]) == target
             and (replicas or condition(h, "ScaledToZero").get("status") == "True")
         ]
+
+
+def _made_by(workload: Object) -> str:
+    """Who keeps a workload as it wants it, "" for nobody. Raises PlanError where that would undo the fault.
+
+    A Deployment's controller gives its ReplicaSets the replicas that it wants (pkg/controller/deployment,
+    rolling.go); of others, as prometheus-operator, nobody knows.
+    """
+    owner = controller(workload)
+    if owner is None:
+        return ""
+    if (owner["kind"], workload["kind"]) == ("Deployment", "ReplicaSet"):
+        raise PlanError(
+            f"{Ref.of(workload)}: Deployment {owner['name']} sets its replicas back at once: scale "
+            f"deployment/{owner['name']}"
+        )
+    return f"{owner['kind']} {owner['name']} made it"
 
 
 async def resized(ref: Ref, workload: Object, replicas: int, world: World) -> tuple[Effect, ...]:

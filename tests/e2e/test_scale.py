@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref, condition
+from gameday.platform.objects import Object, Ref, Resource, condition, controller
 from tests.e2e.experiments import write
 from tests.platform.arrange import deployment, unique
 from tests.support.platforms import Platform
@@ -67,6 +68,40 @@ async def test_an_autoscaler_fights_where_there_are_replicas(
     said = " ".join(planned.output.split())
     warned = f"HorizontalPodAutoscaler {name}{words} the replicas of {name}"
     assert (warned in said) if words else ("HorizontalPodAutoscaler" not in said)
+
+
+async def test_a_replica_set_is_its_deployments(gameday: Program, kube: Kube, tmp_path: Path) -> None:
+    """Whose controller sets its replicas back; of other makers nobody knows."""
+    made = await kube.create(deployment("platform", unique("web"), 2))
+    name = made["metadata"]["name"]
+    sets = Resource("apps/v1", "ReplicaSet", "replicasets")
+
+    async def theirs() -> list[str]:
+        return [r["metadata"]["name"] for r in await kube.list(sets, "platform") if _is_of(r, made)]
+
+    def planned(workload: str) -> tuple[int, str]:
+        step = {"workload": workload, "namespace": "platform", "replicas": 0}
+        ended = gameday("plan", write(tmp_path, method=[{"scale": step, "for": "1s"}]))
+        return ended.code, " ".join(ended.output.split())
+
+    try:
+        (one,) = await eventually(theirs, bool)
+        code, said = await asyncio.to_thread(planned, f"rs/{one}")
+        assert code == 4
+        assert f"Deployment {name} sets its replicas back at once: scale deployment/{name}" in said
+        maker = {"apiVersion": "v1", "kind": "Namespace", "name": "platform", "controller": True}
+        uid = (await kube.get(Ref("v1", "Namespace", "platform")))["metadata"]["uid"]
+        await kube.patch(Ref.of(made), {"metadata": {"ownerReferences": [maker | {"uid": uid}]}}, "merge")
+        code, said = await asyncio.to_thread(planned, f"deployment/{name}")
+        assert code == 0
+        assert f"{name}: Namespace platform made it, and may set its replicas back" in said
+    finally:
+        await kube.delete(Ref.of(made))
+
+
+def _is_of(obj: Object, owner: Object) -> bool:
+    found = controller(obj)
+    return found is not None and found["uid"] == owner["metadata"]["uid"]
 
 
 async def test_the_real_controller_leaves_0_replicas_alone(platform: Platform, kube: Kube) -> None:
