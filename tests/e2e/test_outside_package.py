@@ -36,7 +36,11 @@ class Elsewhere(Program):
         self.python = python
 
     def _start(
-        self, arguments: Sequence[Any], env: Mapping[str, str] | None, output: Path
+        self,
+        arguments: Sequence[Any],
+        env: Mapping[str, str] | None,
+        output: Path,
+        errors: Path | None = None,
     ) -> subprocess.Popen[bytes]:
         command = [str(self.python), "-m", "gameday", *map(str, arguments)]
         environment = {**self.environment, **(env or {})}

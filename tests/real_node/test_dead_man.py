@@ -55,7 +55,7 @@ async def test_a_link_comes_back_when_gameday_is_killed(
     (pod,) = await kube.list(PODS, SPACE)
     said = await eventually(lambda: kube.logs(Ref.of(pod), "program"), lambda text: '"out"' in text)
     assert why in said
-    ended = gameday("recover", "--run", run.folder.name, "--force")
+    ended = gameday("recover", "--run", run.folder.name, "--force", "--reports", gameday.reports)
     assert ended.code == 0, ended.output
 
 
