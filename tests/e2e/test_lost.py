@@ -190,7 +190,7 @@ async def test_the_blast_radius_counts_all_pods_of_a_job_that_fails(
 ) -> None:
     async with _job(kube, backoffLimit=0, parallelism=3, completions=3) as name:
         selector = f"batch.kubernetes.io/job-name={name}"
-        kill = {"podKill": {"selector": selector, "namespace": "platform", "count": 1, "force": True}}
+        kill = {"podKill": {"selector": selector, "namespace": "platform", "force": True}}
 
         async def planned(pods: int) -> Ended:
             file = write(tmp_path, method=[kill], target=TARGET, blastRadius={"pods": pods})

@@ -72,12 +72,13 @@ async def test_an_autoscaler_fights_where_there_are_replicas(
 
 async def test_a_replica_set_is_its_deployments(gameday: Program, kube: Kube, tmp_path: Path) -> None:
     """Whose controller sets its replicas back; of other makers nobody knows."""
+    queue = await kube.get(Ref("apps/v1", "Deployment", "job-queue-controller", "platform"))
     made = await kube.create(deployment("platform", unique("web"), 2))
     name = made["metadata"]["name"]
-    sets = Resource("apps/v1", "ReplicaSet", "replicasets")
-
-    async def theirs() -> list[str]:
-        return [r["metadata"]["name"] for r in await kube.list(sets, "platform") if _is_of(r, made)]
+    meta = {"name": unique("maker"), "namespace": "platform"}
+    maker = Ref.of(await kube.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}))
+    sets = await kube.list(Resource("apps/v1", "ReplicaSet", "replicasets"), "platform")
+    one = next(s["metadata"]["name"] for s in sets if _is_of(s, queue) and s["spec"]["replicas"])
 
     def planned(workload: str) -> tuple[int, str]:
         step = {"workload": workload, "namespace": "platform", "replicas": 0}
@@ -85,18 +86,20 @@ async def test_a_replica_set_is_its_deployments(gameday: Program, kube: Kube, tm
         return ended.code, " ".join(ended.output.split())
 
     try:
-        (one,) = await eventually(theirs, bool)
         code, said = await asyncio.to_thread(planned, f"rs/{one}")
-        assert code == 4
-        assert f"Deployment {name} sets its replicas back at once: scale deployment/{name}" in said
-        maker = {"apiVersion": "v1", "kind": "Namespace", "name": "platform", "controller": True}
-        uid = (await kube.get(Ref("v1", "Namespace", "platform")))["metadata"]["uid"]
-        await kube.patch(Ref.of(made), {"metadata": {"ownerReferences": [maker | {"uid": uid}]}}, "merge")
+        assert code == 4, said
+        assert (
+            "Deployment job-queue-controller sets its replicas back at once: scale deployment/job-q" in said
+        )
+        owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": maker.name, "uid": maker.uid}
+        body = {"metadata": {"ownerReferences": [owner | {"controller": True}]}}
+        await kube.patch(Ref.of(made), body, "merge")
         code, said = await asyncio.to_thread(planned, f"deployment/{name}")
-        assert code == 0
-        assert f"{name}: Namespace platform made it, and may set its replicas back" in said
+        assert code == 0, said
+        assert f"{name}: ConfigMap {maker.name} made it, and may set its replicas back" in said
     finally:
         await kube.delete(Ref.of(made))
+        await kube.delete(maker)
 
 
 def _is_of(obj: Object, owner: Object) -> bool:
