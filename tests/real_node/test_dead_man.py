@@ -55,7 +55,7 @@ async def test_a_link_comes_back_when_gameday_is_killed(
     (pod,) = await kube.list(PODS, SPACE)
     said = await eventually(lambda: kube.logs(Ref.of(pod), "program"), lambda text: '"out"' in text)
     assert why in said
-    ended = gameday("recover", "--run", run.folder.name, "--force", "--reports", gameday.reports)
+    ended = gameday("recover", "--run", run.folder.name, "--force")
     assert ended.code == 0, ended.output
 
 
@@ -90,7 +90,7 @@ def test_a_link_comes_back_when_the_api_server_is_gone(
             platform.start_api()
         run.signal(signal.SIGINT)
         ended = run.ended()
-    recovered = gameday("recover", "--run", run.folder.name, "--force")
+    recovered = gameday("recover", "--run", run.folder.name, "--force", "--reports", gameday.reports)
     assert recovered.code == 0, ended.output + recovered.output
 
 
