@@ -1,4 +1,4 @@
-"""What became of an expected alert: one judgement, for the verdict of a run and for its report."""
+"""Whether an expected alert fired in time: one judgement, for the verdict of a run and for its report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Expected:
 
 
 def outcome(expected: Expected, began: float, spells: Iterable[Spell]) -> tuple[Detection, Spell | None]:
-    """What became of it, and the spell that decided, if one did.
+    """Whether and when the alert fired, and the spell that decides this; None where no spell does.
 
     `began`: when the first fault was going in, Unix seconds. An alert that fired already counts from the time
     that it fires anew.

@@ -456,7 +456,7 @@ _parse = json.JSONDecoder().raw_decode
 
 
 def _samples(line: bytes) -> Samples:
-    """As `decode`, without its generality: nearly every line of a long log is one of these."""
+    """The event of a line of samples, faster than `decode`: a long log has hardly any other lines."""
     body, _ = _parse(line.decode())
     try:
         return Samples(query=body["query"], series=body["series"], at=body["at"], seq=body["seq"])

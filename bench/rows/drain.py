@@ -56,7 +56,7 @@ class Drained:
 
 
 async def _drain(cluster: Scene, *command: str) -> Drained:
-    """What the program says of itself, else from its start to its end."""
+    """Seconds by the program's own figures; where it tells none, from its start to its end."""
     await cluster.arrange()
     before = cluster.plane.cpu_seconds()
     started = time.perf_counter()

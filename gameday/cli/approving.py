@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from gameday.run.session import Options
 
 SHOWN = 5  # differences
-# What a run is asked when it begins: who approves has other permissions, and is the one who is waited for.
-OTHERS = ("approvals", "permissions", "lever", "other runs")
 
 
 @asks_prometheus
@@ -72,7 +70,7 @@ async def _approve(loaded: Loaded, options: Options, seconds: float, yes: bool) 
     from gameday.safety.approvals import cluster
     from gameday.safety.cluster import cluster_of
     from gameday.safety.derived import AGAIN, differences
-    from gameday.safety.preflight import preflight
+    from gameday.safety.preflight import AS_IT_BEGINS, preflight
 
     assert options.plan is not None
     plan = options.plan.plan(loaded.experiment)
@@ -89,8 +87,8 @@ async def _approve(loaded: Loaded, options: Options, seconds: float, yes: bool) 
             if found := [*plan.other_systems(world), *await differences(plan, loaded.experiment, world)]:
                 more = f" (and {len(found) - SHOWN} more)" if len(found) > SHOWN else ""
                 fail(one_line(f"not approved: {'; '.join(found[:SHOWN])}{more}: {AGAIN}"), REFUSED)
-            findings = await preflight(loaded.experiment, plan, world)
-        show_plan(out, loaded.experiment.spec.title, plan, [f for f in findings if f.check not in OTHERS])
+            findings = await preflight(loaded.experiment, plan, world, without=AS_IT_BEGINS)
+        show_plan(out, loaded.experiment.spec.title, plan, findings)
         if not yes and not await asked(out, "Approve this plan?"):
             fail("not approved", REFUSED)
         approval = await cluster.approve(world.kube, plan.digest, seconds)

@@ -94,23 +94,15 @@ def note(
 async def _note(
     run: str, author: str, text: str, reports: Path, kubeconfig: str | None, context: str | None
 ) -> None:
-    from gameday.cli.known import how_it_ended, unknown
-    from gameday.ledger.listening import Answer, leave_note, runs_alive
-    from gameday.platform.errors import ApiError
+    from gameday.cli.known import answer
+    from gameday.ledger.listening import Answer, leave_note
     from gameday.platform.kube import Kube
 
     async with await Kube.connect(kubeconfig, context) as kube:
-        try:
-            answer = await leave_note(kube, run, author, text, NOTED_WITHIN)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            if not await how_it_ended(kube, run, reports):
-                unknown(kube, run, reports, await runs_alive(kube))
-            answer = Answer.ENDED
-    if answer is Answer.ENDED:
+        said = await answer(leave_note(kube, run, author, text, NOTED_WITHIN), kube, run, reports)
+    if said is Answer.ENDED:
         fail(f"not noted: {run} has ended", INVALID)
-    if answer is Answer.NONE:
+    if said is Answer.NONE:
         fail(
             f"not noted: {run} did not answer within {NOTED_WITHIN:g} s; it may be dead or cut off: look "
             f"with gameday status, and restore what it left: gameday recover --run {run}"

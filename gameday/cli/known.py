@@ -1,4 +1,4 @@
-"""What is known of a run that is in force nowhere: from the cluster, and from its log on this machine."""
+"""How runs ended that are in force nowhere: by the cluster, and by their logs on this machine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,28 @@ from gameday.cli.options import INVALID, fail
 from gameday.inert import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Iterable
 
+    from gameday.ledger.listening import Answer
     from gameday.platform.kube import Kube
+
+
+async def answer(told: Awaitable[Answer], kube: Kube, run: str, reports: Path | None) -> Answer:
+    """The answer of a run that is told something. One that is not there has ended, or ends the command.
+
+    `reports`: the folder with the logs of runs; None where nobody named the run, which was there then.
+    """
+    from gameday.ledger.listening import Answer, runs_alive
+    from gameday.platform.errors import ApiError
+
+    try:
+        return await told
+    except ApiError as error:
+        if error.status != 404:
+            raise
+    if reports is not None and not await how_it_ended(kube, run, reports):
+        unknown(kube, run, reports, await runs_alive(kube))
+    return Answer.ENDED
 
 
 async def how_it_ended(kube: Kube, run: str, reports: Path) -> str:

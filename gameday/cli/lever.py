@@ -13,7 +13,6 @@ from gameday.cli.options import FAILED, INVALID, Context, Kubeconfig, Reports, f
 from gameday.user import user_name
 
 if TYPE_CHECKING:
-    from gameday.ledger.listening import Answer
     from gameday.platform.kube import Kube
     from gameday.safety.lever import Window
 
@@ -127,40 +126,26 @@ async def _unhalt(number: int | None, kubeconfig: str | None, context: str | Non
 async def _abort(
     run: str | None, reason: str, wait: float, reports: Path, kubeconfig: str | None, context: str | None
 ) -> None:
-    from gameday.ledger.listening import Answer, runs_alive
+    from gameday.cli.known import answer
+    from gameday.ledger.listening import Answer, ask_to_abort, runs_alive
     from gameday.platform.kube import Kube
 
     async with await Kube.connect(kubeconfig, context) as kube:
         runs = [run] if run is not None else await runs_alive(kube)
         if not runs:
             print(f"no run is alive in {kube.context}")
+        folder = reports if run is not None else None
         answers = await asyncio.gather(
-            *(_ask(kube, r, reason, wait, None if run is None else reports) for r in runs)
+            *(answer(ask_to_abort(kube, r, reason, wait), kube, r, folder) for r in runs)
         )
-    for asked, answer in zip(runs, answers, strict=True):
-        print(f"{asked} {answer.value}" + (f" within {wait:g} s" if answer is Answer.NONE else ""))
-    if silent := [asked for asked, answer in zip(runs, answers, strict=True) if answer is Answer.NONE]:
+    for asked, said in zip(runs, answers, strict=True):
+        print(f"{asked} {said.value}" + (f" within {wait:g} s" if said is Answer.NONE else ""))
+    if silent := [asked for asked, said in zip(runs, answers, strict=True) if said is Answer.NONE]:
         fail(
             f"not known to abort: {', '.join(silent)}. Whatever runs there may be dead or cut off: look with "
             f"gameday status, and restore what it left: gameday recover --run {silent[0]}",
             FAILED,
         )
-
-
-async def _ask(kube: Kube, run: str, reason: str, wait: float, reports: Path | None) -> Answer:
-    """The run's answer. `reports`: where to look for a run that a person named, and that is not there."""
-    from gameday.cli.known import how_it_ended, unknown
-    from gameday.ledger.listening import Answer, ask_to_abort, runs_alive
-    from gameday.platform.errors import ApiError
-
-    try:
-        return await ask_to_abort(kube, run, reason, wait)
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        if reports is not None and not await how_it_ended(kube, run, reports):
-            unknown(kube, run, reports, await runs_alive(kube))
-        return Answer.ENDED
 
 
 async def lever_lines(kube: Kube) -> list[str]:

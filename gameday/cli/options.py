@@ -164,9 +164,9 @@ def duration(option: str, text: str) -> float:
 
 @contextmanager
 def stopped(text: str = "stopped") -> Iterator[None]:
-    """What a signal stopped outside a run, which answers signals by itself.
+    """End a command that a signal stops, with a sentence and the exit code for that; runs do so themselves.
 
-    Where `Signals` listens all of them arrive as a cancellation; Ctrl-C alone stops what does not listen yet.
+    Where `Signals` listens, each arrives as a cancellation; before that, Ctrl-C is a KeyboardInterrupt.
     """
     from asyncio import CancelledError
 

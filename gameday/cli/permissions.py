@@ -91,9 +91,9 @@ async def _rbac(loaded: Loaded, options: Options, account: tuple[str, str]) -> l
 
 
 async def _not_there(kube: Kube, account: tuple[str, str]) -> list[Object]:
-    """What the Roles stand on, without what somebody has made already: that is theirs.
+    """The namespaces and the account that the Roles name, of those that do not exist yet.
 
-    What may not be read is taken to be there by whoever keeps it from us.
+    An object that may not be read is taken to exist.
     """
     from gameday.ledger.keeping import NAMESPACE
     from gameday.platform.objects import Ref

@@ -28,7 +28,6 @@ from gameday.platform.effect import Effect, Kind, of_pod, owner_ref
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, controller, is_finished
-from gameday.platform.resources import PODS
 from gameday.platform.world import World
 
 ALONE = "no controller makes it again"
@@ -197,9 +196,7 @@ async def _lost_of_job(owner: Ref, job: Object, pods: list[Effect], kube: Kube) 
 async def _with_the_rest(owner: Ref, pods: list[Effect], why: str, kube: Kube) -> list[Effect]:
     """All pods of a Job that fails for good: its controller ends those that the fault does not."""
     known = {p.ref for p in pods}
-    theirs = (
-        p for p in await kube.list(PODS, owner.namespace) if (controller(p) or {}).get("uid") == owner.uid
-    )
+    theirs = (p for p in await pods_of(kube, owner) if (controller(p) or {}).get("uid") == owner.uid)
     there = (of_pod(p, "ended by its Job", ends=True) for p in theirs if not _is_over(p))
     rest = [e for e in there if e.ref not in known]
     return _for(f"{owner} fails with it and ends all its pods: {why}", [*pods, *rest])

@@ -39,9 +39,9 @@ class Outcome:
     ended: Sequence[Ended] = ()
     reacted: int = 0  # pods that others ended, since they reacted to a fault
 
-    def add_audit(self, audits: list[Audited], ended: Sequence[Ended] = ()) -> None:
+    def add_audit(self, audits: list[Audited]) -> None:
         self.audited = True
-        self.audits, self.ended = audits, ended
+        self.audits = audits
         self.left += [f"{a.object}: {a.message}" for a in audits if a.state == Audit.LEFT]
 
     def verdict(self) -> Verdict:
@@ -67,8 +67,7 @@ class Outcome:
     def _exceptions(self) -> list[str]:
         said = exceptions(self.audits, self.ended)
         if self.reacted:
-            pods = "1 pod was" if self.reacted == 1 else f"{self.reacted} pods were"
-            said.append(f"{pods} ended by what reacted to the fault")
+            said.append(f"{_were(self.reacted, 'pod')} ended by what reacted to the fault")
         return said
 
     def _ending(self) -> str:
@@ -105,9 +104,14 @@ def _past(ended: Sequence[Ended]) -> list[str]:
     said = []
     for (noun, done), them in same.items():
         count, least = sum(e.count for e in them), "at least " * any(e.at_least for e in them)
-        many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-        said.append(least + (f"1 {noun} was {done}" if count == 1 else f"{count} {many} were {done}"))
+        said.append(f"{least}{_were(count, noun)} {done}")
     return said
+
+
+def _were(count: int, noun: str) -> str:
+    """`1 pod was`, `3 policies were`."""
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"1 {noun} was" if count == 1 else f"{count} {many} were"
 
 
 def _some(names: list[str]) -> str:

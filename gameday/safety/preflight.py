@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import UTC, datetime
 
 from gameday.events import Preflight
@@ -49,7 +49,7 @@ RBAC_HINT = "ask for them; `gameday rbac FILE` prints the Roles"
 
 
 # Names that others go by: a finding's `check`. The last two are those of their entry points.
-PERMISSIONS, PROMETHEUS, SLURM = "permissions", "prometheus", "slurm"
+PERMISSIONS, LEVER, PROMETHEUS, SLURM = "permissions", "lever", "prometheus", "slurm"
 
 _Check = Callable[[Case], Awaitable[Findings]]
 
@@ -263,14 +263,12 @@ async def _lever(case: Case) -> Findings:
     try:
         lever = await read_lever(case.world.kube)
     except PlatformError as error:
-        return [
-            refused("lever", f"nobody knows whether runs are halted: {error}", "try again once it answers")
-        ]
+        return [refused(LEVER, f"nobody knows whether runs are halted: {error}", "try again once it answers")]
     if why := lever.pulled(now):
-        return [refused("lever", why, "wait, or take it off: gameday unhalt")]
+        return [refused(LEVER, why, "wait, or take it off: gameday unhalt")]
     if window := lever.soon(now, case.experiment.spec.max_duration):
-        return [warning("lever", f"a freeze window comes, and would abort the run: {window}")]
-    return [ok("lever", "nothing is halted")]
+        return [warning(LEVER, f"a freeze window comes, and would abort the run: {window}")]
+    return [ok(LEVER, "nothing is halted")]
 
 
 # What every run is held to, whatever is installed; first what a dead run left, which may be behind the rest.
@@ -289,14 +287,20 @@ _CHECKS: dict[str, _Check] = {
     required.CHECK: _approvals,
     PERMISSIONS: _permissions,
     "abort conditions": _abort_conditions,
-    "lever": _lever,
+    LEVER: _lever,
 }
 
 
-async def preflight(experiment: Experiment, plan: Plan, world: World) -> Findings:
-    """All findings of all checks. Raises PlatformError only when the cluster can't be asked at all."""
+# What a run is asked when it begins: an approver has other permissions, and is who the run waits for.
+AS_IT_BEGINS = frozenset({required.CHECK, PERMISSIONS, LEVER, targets.CHECK})
+
+
+async def preflight(
+    experiment: Experiment, plan: Plan, world: World, *, without: Collection[str] = ()
+) -> Findings:
+    """The findings of all checks but those named. Raises PlatformError when the cluster can't be asked."""
     case = Case(experiment, plan, world)
-    ours = (_guarded(name, check, case) for name, check in _CHECKS.items())
+    ours = (_guarded(name, check, case) for name, check in _CHECKS.items() if name not in without)
     others = (_installed(name, case) for name in registry.names(registry.CHECKS))
     parts = await asyncio.gather(*ours, *others)
     return [identity(experiment, world), *(f for part in parts for f in part)]

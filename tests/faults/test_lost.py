@@ -109,7 +109,9 @@ async def test_all_pods_of_a_job_end_that_fails(limit: int, ending: set[str], tm
     """One pod is killed: the Job's controller ends the other one that runs, and no pod that is not its."""
     async with unruly(tmp_path) as server, await connect(server) as kube:
         await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}})
-        job = await _made(kube, "batch/v1", "Job", spec={"backoffLimit": limit, "template": {"spec": {}}})
+        labels = {"controller-uid": "of-this-job"}
+        spec = {"backoffLimit": limit, "selector": {"matchLabels": labels}, "template": {"spec": {}}}
+        job = await _made(kube, "batch/v1", "Job", spec=spec)
         there: dict[str, Object] = {}
         for name, owners in (
             ("killed", _owner(job)),
@@ -118,7 +120,7 @@ async def test_all_pods_of_a_job_end_that_fails(limit: int, ending: set[str], tm
             ("else", []),
         ):
             made = pod(SPACE, node="gpu-0")
-            made["metadata"] |= {"name": name, "ownerReferences": owners}
+            made["metadata"] |= {"name": name, "ownerReferences": owners, "labels": labels}
             there[name] = await kube.create(made)
         over = Ref("v1", "Pod", "over", SPACE)
         await kube.patch(over, {"status": {"phase": "Succeeded"}}, "merge", subresource="status")

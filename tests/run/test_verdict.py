@@ -82,7 +82,8 @@ def test_what_was_seen_to_be_gone_is_counted_whichever_change_ended_it(
     audits: list[Audited], ended: list[Ended], ending: str
 ) -> None:
     outcome = Outcome(begun=True)
-    outcome.add_audit(audits, ended)
+    outcome.add_audit(audits)
+    outcome.ended = ended
     assert outcome.verdict().reason == f"steady state held within its bounds; {ending}"
 
 
