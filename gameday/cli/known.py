@@ -40,17 +40,17 @@ async def how_it_ended(kube: Kube, run: str, reports: Path) -> str:
 
     if known := await restorations.read(kube, run):
         return str(known)
-    return _logged(reports / run / LOG)
+    return _logged(reports / run) or _changed_nothing(reports / run)
 
 
-def _logged(path: Path) -> str:
+def _logged(folder: Path) -> str:
     """The last word of a run's log on everything being put back; "" where there is none."""
     from gameday import events
     from gameday.states import Verdict
 
     ended = ""
     try:
-        for event in events.Log(path):
+        for event in events.Log(folder / LOG):
             if isinstance(event, events.Verdict):
                 left = event.verdict == Verdict.NOT_RESTORED
                 ended = "" if left else f"{event.verdict}: {event.reason}"
@@ -59,6 +59,26 @@ def _logged(path: Path) -> str:
     except OSError:
         return ""  # no folder of it here, or not ours to read
     return ended
+
+
+def _changed_nothing(folder: Path) -> str:
+    """What the folder of a run that died says, where none of its changes can be in force; else "".
+
+    A change is in the folder's ledger before it is made, and the run's log is there before its ledger.
+    """
+    from gameday.ledger.folder import NoLedger, read_folder
+    from gameday.ledger.store import LOCAL_FILE
+    from gameday.states import Change
+
+    if (folder / LOG).is_file() and not (folder / LOCAL_FILE).exists():
+        return "it died before it changed anything"
+    try:
+        records = read_folder(folder).records
+    except (NoLedger, OSError):
+        return ""
+    if any(Change.recorded(record.get("state")).open for record in records):
+        return ""
+    return f"it died, and no change is in force by {folder / LOCAL_FILE}"
 
 
 def unknown(kube: Kube, run: str, reports: Path, in_force: Iterable[str] = ()) -> NoReturn:

@@ -60,3 +60,25 @@ def test_a_run_that_ended_here_is_told_from_one_that_never_was(
     for command, expected in {"abort": 0, "recover": 0, "note": 2}.items():
         code, said = _told(gameday, command, ended.folder.name)
         assert (code, "has ended" in said) == (expected, True), said
+
+
+@pytest.mark.parametrize("died", ["at its end", "before a change", "with a change in force"])
+def test_a_run_that_died_where_no_change_was_in_force_has_left_nothing(
+    died: str, gameday: Program, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """The cluster does not know of it, and the folder of the run tells why."""
+    folder = gameday.run(write(tmp_path, method=[{**CORDON, "for": "1s"}])).folder
+    assert folder is not None
+    log, ledger = folder / "events.jsonl", folder / "ledger.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    written = ledger.read_text().splitlines(keepends=True)
+    log.write_text("".join(line for line in lines if '"type":"verdict"' not in line))
+    if died == "before a change":
+        ledger.unlink()
+    elif died == "with a change in force":
+        ledger.write_text("".join(line for line in written if '"undone"' not in line))
+    code, said = _told(gameday, "recover", folder.name)
+    if died == "with a change in force":
+        assert (code, f"gameday recover --from {folder}" in said) == (2, True), said
+    else:
+        assert (code, "it died" in said) == (0, True), said

@@ -167,14 +167,14 @@ def strike(bench: Bench, case: Case, point: Point, again: Point | None) -> Struc
         recovery, recovered, fate = _until_dead(
             bench,
             again,
-            lambda: bench.program.start("recover", "--run", running.name, "--force"),
+            lambda: bench.program.start("recover", *running.named),
             lambda _: None,
         )
         wrong += _false(recovery.ended(), recovered)
         fates.append(fate)
     bench.wires.begin(Fair())
     try:
-        last = bench.direct.recover(running.name) if running.name else None
+        last = bench.direct.recover(running) if running.name else None
         if last is not None and last.code != 0:
             wrong.append(f"recover ended with {last.code}: {last.output[-600:]}")
         if last is not None and last.traced:

@@ -91,9 +91,9 @@ class Program:
         """Run it to its end."""
         return self.start(*arguments, env=env).ended(within)
 
-    def recover(self, run: str = "", **more: Any) -> Ended:
-        """`gameday recover`, of one run whatever its Lease says, or of all that are dead."""
-        return self("recover", *(("--run", run, "--force") if run else ()), **more)
+    def recover(self, running: Running) -> Ended:
+        """`gameday recover` of one run, whatever its Lease says."""
+        return self("recover", *running.named)
 
 
 @dataclass
@@ -120,6 +120,12 @@ class Running:
     @property
     def name(self) -> str:
         return self.folder.name if self.folder else ""
+
+    @property
+    def named(self) -> tuple[Any, ...]:
+        """The options that name the run to `gameday recover`, whether it is known in the cluster or here."""
+        assert self.reports is not None
+        return ("--run", self.name, "--force", "--reports", self.reports)
 
     @property
     def alive(self) -> bool:

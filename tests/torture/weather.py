@@ -77,7 +77,7 @@ class Scene:
             ended = running.ended(within)
         except TooLong as error:
             self.wrong.append(str(error)[-500:])
-            self.recover(running.name)
+            self.recover(running)
             return None
         self.sane(ended, *codes)
         self.refused |= ended.code == 4
@@ -86,11 +86,11 @@ class Scene:
         if ended.code in RESTORED:
             left = self.bench.left()
             if left and all(OURS in x for x in left) and STILL in ended.output:
-                self.recover(running.name)  # as the run said
+                self.recover(running)  # as the run said
             else:
                 self.left += [f"though {RESTORED[ended.code]}: {x}" for x in left[:4]]
         elif ended.code in (5, DEFECT) or ended.code < 0:
-            self.recover(running.name)
+            self.recover(running)
         return ended
 
     def sane(self, ended: Ended, *also: int) -> None:
@@ -99,12 +99,12 @@ class Scene:
         known = ended.code < 0 or ended.code in (0, 1, 2, 3, 4, 5, 130, *also)
         self.expect(known, f"an exit code of the README, not {ended.code}: {ended.output[-400:]}")
 
-    def recover(self, run: str) -> None:
+    def recover(self, running: Running) -> None:
         """What a person does next: `gameday recover`; afterwards nothing may be left."""
         self.bench.wires.begin(Fair())
-        if not run:
+        if not running.name:
             return
-        ended = self.bench.direct.recover(run)
+        ended = self.bench.direct.recover(running)
         self.sane(ended)
         self.expect(ended.code == 0, f"recover restores: {ended.code} {ended.output[-400:]}")
         self.left += self.bench.left()[:4]
@@ -366,7 +366,7 @@ def _closed_pipe(scene: Scene) -> None:
     scene.left += left[:4]
     names = [p.name for p in reports.iterdir()]
     if left and names:
-        scene.away().recover(names[0])
+        scene.away()("recover", "--run", names[0], "--force", "--reports", reports)
 
 
 @weather("SIGSTOP for longer than the Lease, while a janitor restores", slow=True)
@@ -443,22 +443,22 @@ def _recoveries(scene: Scene) -> None:
     running = scene.started()
     running.kill()
     running.ended()
-    several = [scene.away().start("recover", "--run", running.name, "--force") for _ in range(3)]
+    several = [scene.away().start("recover", *running.named) for _ in range(3)]
     for each in several:
         scene.sane(each.ended())
-    scene.recover(running.name)
+    scene.recover(running)
 
 
 @weather("recover, janitor and run undo at once")
 def _all_at_once(scene: Scene) -> None:
     running = scene.started()
-    several = [scene.away().start("recover", "--run", running.name, "--force"), scene.away().start("recover")]
+    several = [scene.away().start("recover", *running.named), scene.away().start("recover")]
     running.signal(signal.SIGINT)
     for each in several:
         scene.sane(each.ended())
     ended = running.ended()
     scene.sane(ended)
-    scene.recover(running.name)
+    scene.recover(running)
 
 
 @weather("somebody changes the same field in between")
