@@ -1,7 +1,7 @@
 """`gameday` in a process forked from one that has imported the libraries.
 
-Importing them anew for each of hundreds of calls is half of what the tests compute. On the cluster the
-program is started as a user starts it.
+Importing them anew for each of hundreds of calls is half of what the tests compute. On the real node and with
+the real controllers the program is started as a user starts it.
 """
 
 from __future__ import annotations

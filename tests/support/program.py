@@ -117,7 +117,7 @@ class Program:
         errors: Path | None = None,
     ) -> Forked | subprocess.Popen[bytes]:
         told, environment = [str(a) for a in arguments], {**self.environment, **(env or {})}
-        if self.platform.name == "sandbox":
+        if self.platform.name in ("sandbox", "cluster"):
             return Forked(told, ROOT, environment, output, errors)
         command = [sys.executable, "-m", "gameday", *told]
         with output.open("wb") as out, (errors or Path(os.devnull)).open("wb") as apart:
