@@ -69,18 +69,17 @@ class Selector:
 
     @classmethod
     def from_object(cls, selector: Mapping[str, Any] | None) -> Self:
-        """From a LabelSelector object (`matchLabels`, `matchExpressions`), as workloads carry it."""
+        """From a LabelSelector object (`matchLabels`, `matchExpressions`), as workloads carry it.
+
+        Raises ValueError for an operator that label selectors don't have. Custom resources may carry any,
+        such as the `Gt` and `Lt` of node selectors; their controllers refuse it (LabelSelectorAsSelector).
+        """
         selector = selector or {}
         labels, expressions = selector.get("matchLabels") or {}, selector.get("matchExpressions") or ()
         return cls(
             (
                 *(Requirement(key, "in", (value,)) for key, value in labels.items()),
-                *(
-                    Requirement(
-                        each["key"], _OBJECT_OPERATORS[each["operator"]], tuple(each.get("values") or ())
-                    )
-                    for each in expressions
-                ),
+                *map(_of_object, expressions),
             )
         )
 
@@ -89,6 +88,14 @@ class Selector:
 
     def __str__(self) -> str:
         return ",".join(map(str, self.requirements))
+
+
+def _of_object(expression: Mapping[str, Any]) -> Requirement:
+    operator = expression["operator"]
+    if operator not in _OBJECT_OPERATORS:
+        known = ", ".join(_OBJECT_OPERATORS)
+        raise ValueError(f"the operator of a label selector is one of {known}, found {operator!r}")
+    return Requirement(expression["key"], _OBJECT_OPERATORS[operator], tuple(expression.get("values") or ()))
 
 
 class _Parser:

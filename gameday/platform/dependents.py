@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from gameday.experiment.selector import Selector
-from gameday.platform.errors import ApiError
+from gameday.platform.errors import ApiError, PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, Resource
 from gameday.platform.resources import PODS
@@ -68,11 +68,17 @@ async def pods_of(kube: Kube, workload: Ref) -> list[Object]:
 
 
 async def selector_of(kube: Kube, workload: Ref) -> Selector | None:
-    """The selector by which a workload finds its pods."""
+    """The selector by which a workload finds its pods.
+
+    Raises PlatformError for one that its controller refuses.
+    """
     obj = await kube.find(workload.named) or {}
     selector = (obj.get("spec") or {}).get("selector") or {}
     if selector.keys() & {"matchLabels", "matchExpressions"}:
-        return Selector.from_object(selector)
+        try:
+            return Selector.from_object(selector)
+        except ValueError as error:
+            raise PlatformError(f"{workload} finds no pods: {error}") from None
     labels = (obj.get("status") or {}).get("selector")  # of a Rollout whose template is elsewhere
     return Selector.parse(labels) if labels else None
 

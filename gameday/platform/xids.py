@@ -1,7 +1,8 @@
 """The XIDs that operators meet: their names, and what NVIDIA says is to be done about each.
 
 Numbers, names and resolution buckets are those of NVIDIA's XID catalogue for Ampere and newer GPUs
-(docs.nvidia.com/deploy/xid-errors), column "immediate action".
+(docs.nvidia.com/deploy/xid-errors, "Analyzing Xid Errors with the Xid Catalog"), column "immediate action".
+All whose action is RESET_GPU or RESTART_BM are here.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ _TABLE = """\
 140 RESET_GPU unrecovered ECC error
 143 RESET_GPU GPU initialization error
 154 XID_154 GPU recovery action changed
+155 RESET_GPU NVLink software-defined error
+156 RESET_GPU resource retirement event
+158 RESET_GPU GPU fatal timeout
 """
 _ALSO = {"fell off the bus": 79, "double bit ecc": 48, "dbe": 48, "nvlink": 74, "row remap": 63}
 

@@ -104,7 +104,7 @@ def _of_check(check: Object, machines: Sequence[Object], nodes: Nodes, states: S
     within = _shortest(conditions, states)
     if within is None or _UNTOUCHED[1] in (meta.get("annotations") or {}):
         return []
-    selector = Selector.from_object(spec.get("selector"))
+    selector = _selector(spec)
     covered = {
         ((m.get("status") or {}).get("nodeRef") or {}).get("name"): m["metadata"]["name"]
         for m in machines
@@ -134,7 +134,7 @@ async def node_health_checks(nodes: Nodes, states: States, kube: Kube) -> list[R
         within = _shortest(spec.get("unhealthyConditions") or (), states)
         if within is None or spec.get("pauseRequests"):
             continue
-        selector = Selector.from_object(spec.get("selector"))
+        selector = _selector(spec)
         text = "may reboot or replace node {} once it is unhealthy for {}: name a reason in its pauseRequests"
         found += [
             Reaction(f"NodeHealthCheck/{name}", text.format(_name(n), format_duration(within)), within)
@@ -142,6 +142,14 @@ async def node_health_checks(nodes: Nodes, states: States, kube: Kube) -> list[R
             if selector.matches(n["metadata"].get("labels"))
         ]
     return found
+
+
+def _selector(spec: Object) -> Selector:
+    """What a health check selects: everything, where its selector can't be read."""
+    try:
+        return Selector.from_object(spec.get("selector"))
+    except ValueError:
+        return Selector()
 
 
 def _shortest(conditions: Sequence[Object], states: States) -> float | None:

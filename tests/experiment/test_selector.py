@@ -78,6 +78,13 @@ def test_from_object() -> None:
     assert Selector.from_object(None).matches({})
 
 
+@pytest.mark.parametrize("operator", ["Gt", "Lt", "in", ""])
+def test_an_operator_of_something_else_is_refused_in_words(operator: str) -> None:
+    expression = {"key": "size", "operator": operator, "values": ["7"]}
+    with pytest.raises(ValueError, match=f"In, NotIn, Exists, DoesNotExist, found '{operator}'"):
+        Selector.from_object({"matchExpressions": [expression]})
+
+
 @given(st.text("ab=!<>(), intoexsd/.-1", max_size=30) | st.text())
 def test_anything_parses_or_is_refused(text: str) -> None:
     try:

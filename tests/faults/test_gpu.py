@@ -30,6 +30,7 @@ def spec(**mode: Any) -> GpuSpec:
         ("Double Bit ECC", 48),
         ("row remap failure", 64),
         ("NVLink  error", 74),
+        ("GPU fatal timeout", 158),
     ],
 )
 def test_an_xid_is_known_by_number_and_by_name(said: object, number: int) -> None:
@@ -48,6 +49,13 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 def test_a_number_that_we_have_not_heard_of_is_taken_as_it_is() -> None:
     assert not xids.xid(171).fatal
     assert str(xids.xid(171)) == "XID 171"
+
+
+def test_fatal_are_those_after_which_a_gpu_is_reset_or_its_node_restarted() -> None:
+    """All of NVIDIA's catalogue with RESET_GPU or RESTART_BM, and the workflows that begin so (48, 74)."""
+    reset = {46, 62, 64, 95, 109, 110, 119, 120, 136, 140, 143, 155, 156, 158}
+    fatal = {number for number in range(xids.HIGHEST + 1) if xids.xid(number).fatal}
+    assert fatal == reset | {48, 74, 79}
 
 
 @pytest.mark.parametrize(

@@ -331,8 +331,9 @@ async def test_dry_run_keeps_nothing(kube: Kube, namespace: str) -> None:
 
 async def test_label_selectors(kube: Kube, namespace: str) -> None:
     mark = unique("mark")
-    for letter in "abc":
-        await kube.create(config_map(namespace, f"{mark}-{letter}", {"mark": mark, "letter": letter}))
+    for letter, size in zip("abc", ("7", "8", "nine"), strict=True):
+        labels = {"mark": mark, "letter": letter, "size": size}
+        await kube.create(config_map(namespace, f"{mark}-{letter}", labels))
     await kube.create(config_map(namespace, f"{mark}-none", {"mark": mark}))
 
     async def found(selector: str) -> str:
@@ -346,9 +347,13 @@ async def test_label_selectors(kube: Kube, namespace: str) -> None:
     assert await found("letter notin (a,c)") == "b none"
     assert await found("letter") == "a b c"
     assert await found("!letter") == "none"
+    assert await found("size>7") == "b"
+    assert await found("size < 8") == "a"
 
 
-@pytest.mark.parametrize("query", [{"labelSelector": "a in"}, {"fieldSelector": "spec.nothing=1"}])
+@pytest.mark.parametrize(
+    "query", [{"labelSelector": "a in"}, {"labelSelector": "a>b"}, {"fieldSelector": "spec.nothing=1"}]
+)
 async def test_bad_selectors_are_refused(kube: Kube, namespace: str, query: dict[str, str]) -> None:
     error = await refusal(kube.request("GET", PODS.path(namespace), query=query))
     assert (error.status, error.reason) == (400, "BadRequest")

@@ -14,7 +14,7 @@ from gameday.platform.effect import NodeState
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from gameday.platform.resources import NODES
-from gameday.safety.remediator_kinds import _consolidates, _shortest
+from gameday.safety.remediator_kinds import _consolidates, _of_check, _shortest
 from tests.e2e.experiments import EVERYWHERE
 from tests.safety.test_effects import made, plan, refused
 from tests.support.kinds import Served, create, serving
@@ -276,3 +276,25 @@ def test_which_conditions_a_fault_may_meet() -> None:
     assert _shortest(conditions, frozenset({NodeState.NOT_READY})) == 200.0
     assert _shortest(conditions, frozenset({NodeState.GPU_ERROR})) == 30.0
     assert _shortest(conditions[3:], frozenset(NodeState)) is None
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("selector", "acts"),
+    [
+        ({"matchLabels": {"pool": "a"}}, True),
+        ({"matchLabels": {"pool": "b"}}, False),
+        ({"matchExpressions": [{"key": "pool", "operator": "Gt", "values": ["1"]}]}, True),
+    ],
+    ids=["selected", "not selected", "with an operator that label selectors don't have"],
+)
+def test_a_health_check_acts_on_all_that_it_may_select(selector: Object, acts: bool) -> None:
+    conditions = [{"type": "Ready", "status": "Unknown", "timeout": "5m"}]
+    meta = {"name": "check", "namespace": "platform"}
+    check = {"metadata": meta, "spec": {"selector": selector, "unhealthyConditions": conditions}}
+    machine = {
+        "metadata": {"name": "m", "namespace": "platform", "labels": {"pool": "a"}},
+        "status": {"nodeRef": {"name": NODE}},
+    }
+    found = _of_check(check, [machine], [{"metadata": {"name": NODE}}], frozenset(NodeState))
+    assert bool(found) == acts

@@ -14,6 +14,7 @@ from gameday.platform.following import follow
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, condition, is_ready, is_true
 from gameday.platform.resources import EVENTS, NODES, PODS
+from gameday.sandbox.controllers.scheduler import node_fits
 from tests.support.polling import eventually
 
 
@@ -222,6 +223,19 @@ async def test_what_fits_nowhere_waits_and_says_why(small: Kube, space: str) -> 
         return [e["reason"] for e in await small.list(EVENTS, space)]
 
     await eventually(events, lambda reasons: "FailedScheduling" in reasons)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("operator", "size", "fits"),
+    [("Gt", "7", True), ("Gt", "8", False), ("Lt", "9", True), ("Lt", "many", False), ("NotIn", "8", False)],
+)
+def test_node_affinity_compares_numbers(operator: str, size: str, fits: bool) -> None:
+    expression = {"key": "size", "operator": operator, "values": [size]}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    node = {"metadata": {"name": "n", "labels": {"size": "8"}}, "spec": {}}
+    assert (node_fits({"spec": {"affinity": affinity}}, node) is None) == fits
 
 
 async def test_a_no_execute_taint_evicts_what_does_not_tolerate_it(small: Kube, space: str) -> None:

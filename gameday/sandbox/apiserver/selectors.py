@@ -17,10 +17,13 @@ _LABEL = re.compile(
     r"""\s*(?:
         (?P<set>[\w./-]+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)
       | !\s*(?P<absent>[\w./-]+)
-      | (?P<key>[\w./-]+)\s*(?:(?P<eq>==|=|!=)\s*(?P<value>[\w.-]*))?
+      | (?P<key>[\w./-]+)\s*(?:(?P<eq>==|=|!=|>|<)\s*(?P<value>[\w.-]*))?
     )\s*(?:,|$)""",
     re.VERBOSE,
 )
+_NUMBER = re.compile(r"[+-]?[0-9]+")
+_OF_LABELS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
+_OF_NODES = _OF_LABELS | {"Gt": ">", "Lt": "<"}
 _FIELD = re.compile(r"^\s*([\w.]+)\s*(==|=|!=)\s*(.*?)\s*$")
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "pods": (
@@ -72,7 +75,9 @@ def parse_labels(text: str) -> list[Requirement]:
         elif match["absent"]:
             found.append((match["absent"], "!", frozenset()))
         elif match["eq"]:
-            operator = "notin" if match["eq"] == "!=" else "in"
+            if match["eq"] in (">", "<") and not _NUMBER.fullmatch(match["value"]):
+                raise bad_request("for 'Gt', 'Lt' operators, the value must be an integer")
+            operator = {"!=": "notin", ">": ">", "<": "<"}.get(match["eq"], "in")
             found.append((match["key"], operator, frozenset([match["value"]])))
         else:
             found.append((match["key"], "exists", frozenset()))
@@ -94,10 +99,20 @@ def parse_values(wanted: Mapping[str, str] | None) -> list[Requirement]:
     return [(key, "in", frozenset([value])) for key, value in (wanted or {}).items()]
 
 
-def parse_expressions(expressions: Iterable[Json] | None) -> list[Requirement]:
-    """The requirements of `matchExpressions`, or of a node's `matchFields`."""
-    operators = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
-    return [(e["key"], operators[e["operator"]], frozenset(e.get("values") or ())) for e in expressions or ()]
+def parse_expressions(expressions: Iterable[Json] | None, *, of_nodes: bool = False) -> list[Requirement]:
+    """The requirements of `matchExpressions`, or of a node's `matchFields`.
+
+    `of_nodes`: as a node selector has them, with Gt and Lt. Raises Refused for any other operator, in the
+    words of LabelSelectorAsSelector and NodeSelectorRequirementsAsSelector (k8s.io/apimachinery,
+    k8s.io/component-helpers).
+    """
+    operators, what = (_OF_NODES, "node") if of_nodes else (_OF_LABELS, "label")
+    found: list[Requirement] = []
+    for each in expressions or ():
+        if each["operator"] not in operators:
+            raise bad_request(f'"{each["operator"]}" is not a valid {what} selector operator')
+        found.append((each["key"], operators[each["operator"]], frozenset(each.get("values") or ())))
+    return found
 
 
 def labels_match(requirements: list[Requirement], labels: Mapping[str, str]) -> bool:
@@ -109,9 +124,19 @@ def labels_match(requirements: list[Requirement], labels: Mapping[str, str]) -> 
         elif operator == "notin":
             if key in labels and labels[key] in values:
                 return False
+        elif operator in (">", "<"):
+            if not _compares(labels.get(key), operator, values):
+                return False
         elif (key in labels) != (operator == "exists"):
             return False
     return True
+
+
+def _compares(label: str | None, operator: str, values: frozenset[str]) -> bool:
+    (bound,) = values
+    if not (label and _NUMBER.fullmatch(label) and _NUMBER.fullmatch(bound)):
+        return False  # neither more nor less (labels.Requirement.Matches)
+    return int(label) > int(bound) if operator == ">" else int(label) < int(bound)
 
 
 def selector(resource: Resource, labels: str, fields: str, name: str = "") -> Predicate | None:

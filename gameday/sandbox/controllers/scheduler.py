@@ -219,8 +219,8 @@ def _affine(pod: Object, node: Object) -> bool:
         return True
     name = {"metadata.name": node["metadata"]["name"]}
     return any(
-        labels_match(parse_expressions(t.get("matchExpressions")), labels_of(node))
-        and labels_match(parse_expressions(t.get("matchFields")), name)
+        labels_match(parse_expressions(t.get("matchExpressions"), of_nodes=True), labels_of(node))
+        and labels_match(parse_expressions(t.get("matchFields"), of_nodes=True), name)
         for t in terms
     )
 

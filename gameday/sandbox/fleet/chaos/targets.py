@@ -9,6 +9,7 @@ from typing import Any
 
 from gameday.platform.objects import Object, is_ready
 from gameday.sandbox.apiserver.selectors import labels_match, parse_expressions, parse_values
+from gameday.sandbox.apiserver.status import Refused
 from gameday.sandbox.cache import Cache
 from gameday.sandbox.facts import annotations_of, labels_of
 
@@ -51,7 +52,10 @@ def _matching(cache: Cache, namespace: str, selector: Mapping[str, Any]) -> list
         return [p for p in (cache.get("Pod", k) for k in named) if p is not None]
     spaces = selector.get("namespaces") or [namespace]
     labels = parse_values(selector.get("labelSelectors"))
-    labels += parse_expressions(selector.get("expressionSelectors"))
+    try:
+        labels += parse_expressions(selector.get("expressionSelectors"))
+    except Refused as error:
+        raise SelectionError(str(error)) from None
     return [
         pod
         for space in spaces
