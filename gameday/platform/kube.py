@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gameday.platform import answers, credentials, fence
 from gameday.platform.apiserver import ApiServer
-from gameday.platform.errors import ApiError, ConfigError, NoCredentials
+from gameday.platform.errors import ApiError, BadName, ConfigError, NoCredentials
 from gameday.platform.exec import Exec
 from gameday.platform.kubeconfig import contexts, existing, unfit, unfit_proxy
 from gameday.platform.objects import Object, Ref, Resource, field_selector, url_path, version_path
@@ -169,14 +171,32 @@ class Kube(ApiServer):
         found = await self.ask("GET", url_path("version"), verb="get", what="version")
         return answers.text(found, "gitVersion", self.asked("get", "version"))
 
-    async def _path(self, ref: Ref, subresource: str = "") -> str:
+    async def placed(self, ref: Ref) -> Ref:
+        """The reference without its namespace where the cluster serves the kind outside of namespaces.
+
+        An owner reference names none: the owner is in the namespace of what it owns, or in none at all.
+        """
         resource = await self.resource(ref.api_version, ref.kind)
-        return resource.path(ref.namespace, ref.name, subresource)
+        return ref if resource.namespaced else replace(ref, namespace=None)
+
+    async def _served(self, ref: Ref) -> Resource:
+        """Raises BadName for a namespace where the kind has none: who allowed that meant something else."""
+        resource = await self.resource(ref.api_version, ref.kind)
+        if ref.namespace and not resource.namespaced:
+            raise BadName(f"nothing was sent: {ref} can't be: objects of that kind are in no namespace")
+        return resource
+
+    async def _path(self, ref: Ref, subresource: str = "") -> str:
+        return (await self._served(ref)).path(ref.namespace, ref.name, subresource)
 
     # -- reading -------------------------------------------------------------------------------
 
     async def get(self, ref: Ref) -> Object:
-        """The object of that name; ApiError 404 when there is none, or when its UID is another one."""
+        """The object of that name; ApiError 404 when there is none, or when its UID is another one.
+
+        The namespace of an owner reference is left out where the owner's kind has none (`placed`).
+        """
+        ref = await self.placed(ref)
         obj = await self.ask("GET", await self._path(ref), verb="get", what=str(ref))
         answers.check_object(obj, ref, self.asked("get", str(ref)))
         if ref.uid and obj["metadata"].get("uid") != ref.uid:
@@ -201,6 +221,8 @@ class Kube(ApiServer):
             return await self.find(ref)
         except ApiError as error:
             if error.status == 403:
+                with suppress(ApiError):  # where kinds may not be discovered either
+                    ref = await self.placed(ref)
                 blind.append(ref)
                 return None
             raise
@@ -371,7 +393,7 @@ class Kube(ApiServer):
 
     async def _post(self, obj: Object, options: Mapping[str, str]) -> Object:
         ref = Ref.of(obj)
-        resource = await self.resource(ref.api_version, ref.kind)
+        resource = await self._served(ref)
         query = {"fieldManager": self.manager, "fieldValidation": "Strict", **options}
         path = resource.path(ref.namespace)
         created = await self.ask("POST", path, verb="create", what=str(ref), query=query, body=obj)

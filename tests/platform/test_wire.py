@@ -88,6 +88,24 @@ async def test_a_name_that_is_no_segment_is_never_sent(name: str, tmp_path: Path
             assert not server.asked
 
 
+@pytest.mark.parametrize("verb", ["create", "patch", "delete"])
+async def test_no_change_is_sent_for_a_namespace_that_the_kind_is_not_in(verb: str, tmp_path: Path) -> None:
+    """Allowed for the namespace, it would change the whole cluster. An owner is named so, and only read."""
+    ref = Ref("v1", "Node", "gpu-0", "inference")
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-0"}}
+
+    async def change(kube: Kube) -> object:
+        if verb == "create":
+            return await kube.create(node | {"metadata": {"name": "gpu-0", "namespace": "inference"}})
+        return await (kube.delete(ref) if verb == "delete" else kube.patch(ref, []))
+
+    server, result = await asked(tmp_path, lambda _: answer(200, node), change)
+    assert isinstance(result, BadName), result
+    assert not server.asked
+    _, found = await asked(tmp_path, lambda _: answer(200, node), lambda kube: kube.get(ref))
+    assert found == node
+
+
 @pytest.mark.parametrize(
     ("name", "sent"),
     [

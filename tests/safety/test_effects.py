@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -15,6 +16,7 @@ from gameday.platform.objects import Object, Ref
 from gameday.platform.resources import PODS
 from tests.e2e.experiments import write
 from tests.platform.arrange import pod, running, unique
+from tests.support.kinds import Served, serving
 from tests.support.program import Ended, Program
 from tests.support.snapshot import Snapshot
 
@@ -109,6 +111,25 @@ async def test_a_service_whose_requests_fail(
     )
     allowed = await plan(gameday, tmp_path, step, blastRadius={"services": ["inference/inference"]})
     assert allowed.code == 0, allowed.output
+
+
+async def test_pods_whose_owner_is_in_no_namespace(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """An owner reference gives no namespace: that of its pod was asked for, and the answer was of none."""
+    kind = Served(f"f{uuid4().hex[:8]}.example.com/v1", "Fleet", "fleets", namespaced=False)
+    fleet = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": unique("fleet")}}
+    step = {"podKill": {"selector": "app=of-fleet", "namespace": "training", "force": True}}
+    async with serving(kube, [kind]), made(kube, fleet) as owner:
+        reference = {**owner.to_data(), "controller": True}
+        member = pod("training", {"app": "of-fleet"}, node="gpu-0")
+        member["metadata"]["ownerReferences"] = [reference]
+        async with made(kube, member):
+            ended = await plan(gameday, tmp_path, step)
+            assert ended.code == 0, ended.output
+            assert f"{owner}: 1 pod" in " ".join(ended.output.split())
+            await kube.patch(owner, {"metadata": {"labels": {"gameday.dev/protect": "true"}}}, "merge")
+            refused(await plan(gameday, tmp_path, step), f"{owner} carries the label gameday.dev/protect")
 
 
 def _routes(name: str, *http: Object, namespace: str = "inference", **spec: Any) -> Object:
