@@ -1,7 +1,12 @@
-"""PodDisruptionBudgets: how many pods may go now, from the pods as they are at this moment."""
+"""PodDisruptionBudgets: how many pods may go now, for the eviction API and for the disruption controller.
+
+The arithmetic is that of pkg/controller/disruption/disruption.go (Kubernetes 1.36), but for the pods of a
+Job: upstream finds no scale of theirs and lets none go, and here a Job's parallelism is its scale.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,9 +15,10 @@ from gameday.sandbox.apiserver.selectors import from_label_selector, labels_matc
 from gameday.sandbox.apiserver.store import Store, Stored
 
 Json = dict[str, Any]
+ControllerOf = Callable[[Json], Json | None]  # the object that controls another one, where it is there
 COLLECTION = ("policy", "poddisruptionbudgets")
 PODS = ("", "pods")
-_EVICTION_SECONDS = 120  # that a granted eviction may take until its pod counts again
+EVICTION_TIME = timedelta(seconds=120)  # that a granted eviction may take until its pod counts again
 
 
 def is_ready(pod: Json) -> bool:
@@ -20,44 +26,43 @@ def is_ready(pod: Json) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
+def selects(budget: Json, pod: Json) -> bool:
+    """Whether a budget is for a pod of its namespace. No selector: for none; an empty one: for all."""
+    requirements = from_label_selector(budget["spec"].get("selector"))
+    return requirements is not None and labels_match(requirements, pod["metadata"].get("labels") or {})
+
+
 def matching(store: Store, pod: Json) -> list[Stored]:
     """The budgets that select a pod."""
-    metadata = pod["metadata"]
-    labels = metadata.get("labels") or {}
-    found = []
-    for budget in store.collection(COLLECTION).each(metadata["namespace"]):
-        requirements = from_label_selector(budget.object["spec"].get("selector"))
-        if requirements is not None and labels_match(requirements, labels):
-            found.append(budget)
-    return found
+    found = store.collection(COLLECTION).each(pod["metadata"]["namespace"])
+    return [budget for budget in found if selects(budget.object, pod)]
 
 
-def status(store: Store, budget: Json) -> Json:
+def stored_status(store: Store, budget: Json) -> Json:
     """The status that the disruption controller would write now."""
-    metadata, spec = budget["metadata"], budget["spec"]
-    requirements = from_label_selector(spec.get("selector"))
-    pods = [
-        s.object
-        for s in store.collection(PODS).each(metadata["namespace"])
-        if requirements is not None and labels_match(requirements, s.object["metadata"].get("labels") or {})
-    ]
+    pods = [s.object for s in store.collection(PODS).each(budget["metadata"]["namespace"])]
+    return status(budget, pods, lambda obj: _controller(store, obj))
+
+
+def status(budget: Json, pods: list[Json], controller_of: ControllerOf) -> Json:
+    """A budget's status by the pods of its namespace. `disruptedPods` is left out where there are none."""
+    chosen = [p for p in pods if selects(budget, p)]
     before = budget.get("status") or {}
-    going = _going(before.get("disruptedPods") or {}, pods)
+    going = _going(before.get("disruptedPods") or {}, chosen)
     healthy = sum(
         is_ready(p) and "deletionTimestamp" not in p["metadata"] and p["metadata"]["name"] not in going
-        for p in pods
+        for p in chosen
     )
-    expected, desired = _wanted(store, spec, pods)
-    allowed = max(0, healthy - desired)
-    if expected <= 0:
-        allowed = 0
+    expected, desired = _wanted(budget["spec"], chosen, controller_of)
+    allowed = max(0, healthy - desired) if expected > 0 else 0
+    generation = budget["metadata"].get("generation", 1)
     result: Json = {
-        "conditions": _conditions(before.get("conditions") or [], allowed, metadata.get("generation", 1)),
+        "conditions": _conditions(before.get("conditions") or [], allowed, generation),
         "currentHealthy": healthy,
         "desiredHealthy": desired,
         "disruptionsAllowed": allowed,
         "expectedPods": expected,
-        "observedGeneration": metadata.get("generation", 1),
+        "observedGeneration": generation,
     }
     return result | ({"disruptedPods": going} if going else {})
 
@@ -65,19 +70,22 @@ def status(store: Store, budget: Json) -> Json:
 def _going(disrupted: dict[str, str], pods: list[Json]) -> dict[str, str]:
     """The pods whose eviction was granted and whose deletion is not seen yet."""
     present = {p["metadata"]["name"] for p in pods if "deletionTimestamp" not in p["metadata"]}
-    oldest = datetime.now(UTC) - timedelta(seconds=_EVICTION_SECONDS)
+    oldest = datetime.now(UTC) - EVICTION_TIME
     return {n: t for n, t in disrupted.items() if n in present and datetime.fromisoformat(t) > oldest}
 
 
-def _wanted(store: Store, spec: Json, pods: list[Json]) -> tuple[int, int]:
+def _wanted(spec: Json, pods: list[Json], controller_of: ControllerOf) -> tuple[int, int]:
     """(pods expected, pods that must stay healthy)."""
     least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
+    if most is not None:
+        expected = _scale(pods, controller_of)
+        return expected, max(0, expected - _share(most, expected))
     if isinstance(least, int):
         return len(pods), least
-    expected = _scale(store, pods)
-    if least is not None:
-        return expected, _share(least, expected)
-    return expected, max(0, expected - _share(most if most is not None else 0, expected))
+    if least is None:
+        return 0, 0
+    expected = _scale(pods, controller_of)
+    return expected, _share(least, expected)
 
 
 def _share(value: int | str, total: int) -> int:
@@ -85,13 +93,14 @@ def _share(value: int | str, total: int) -> int:
     return value if isinstance(value, int) else -(-int(value.rstrip("%")) * total // 100)
 
 
-def _scale(store: Store, pods: list[Json]) -> int:
-    """The replicas that the pods' workloads want: a pod that is missing still counts."""
+def _scale(pods: list[Json], controller_of: ControllerOf) -> int:
+    """The replicas that the pods' workloads want: a missing pod counts, and a pod of no workload does not."""
     scales: dict[str, int] = {}
     for pod in pods:
-        workload = _controller(store, pod)
-        above = _controller(store, workload) if workload else None  # a ReplicaSet's Deployment
-        workload = above or workload
+        workload = controller_of(pod)
+        above = controller_of(workload) if workload and workload["kind"] == "ReplicaSet" else None
+        if above and above["kind"] == "Deployment":
+            workload = above
         if workload:
             spec = workload.get("spec") or {}
             scales[workload["metadata"]["uid"]] = int(spec.get("replicas", spec.get("parallelism", 1)))

@@ -43,7 +43,7 @@ def _without_budget(pod: Json) -> bool:
 def _spend(objects: Objects, budget: Stored, pod: Json, how: Deletion) -> None:
     """Take one disruption from a budget, or raise 429."""
     metadata, spec = budget.object["metadata"], budget.object["spec"]
-    status = budgets.status(objects.store, budget.object)
+    status = budgets.stored_status(objects.store, budget.object)
     if not budgets.is_ready(pod):
         if spec.get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
             return
