@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gameday.experiment.selector import Selector
 from gameday.platform.following import follow
-from gameday.platform.objects import Object, is_finished
+from gameday.platform.objects import Object, is_finished, is_true
 from gameday.platform.resources import BUDGETS
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ class Budgets:
                 self._of(found).hear(found)
 
     def of(self, pod: Object) -> Budget | None:
-        """The budget that covers a pod, as of the first reading. (The server refuses a pod that has two.)"""
+        """The budget that a pod waits for, as of the first reading. The server refuses a pod that has two."""
         covering = self.covering(pod)
-        return self._of(covering[0]) if covering else None
+        return self._of(covering[0]) if covering and not _lets_go(covering[0], pod) else None
 
     def covering(self, pod: Object) -> list[Object]:
         """The budgets whose selector matches a pod; one without a selector matches none."""
@@ -121,8 +121,8 @@ class Budgets:
 async def foresee(pods: list[Object], kube: Kube) -> tuple[list[str], list[str]]:
     """The budgets that will stop a drain of these pods, and those that may hold it up.
 
-    The server asks no budget about pods that are Pending, over, or ending, and refuses a pod that has two
-    budgets (500) for as long as it has them (eviction.go, canIgnorePDB).
+    The server asks no budget about pods that are Pending, over, or ending (eviction.go, canIgnorePDB), and
+    refuses a pod that has two budgets (500) for as long as it has them.
     """
     asked = [
         p
@@ -141,7 +141,7 @@ async def foresee(pods: list[Object], kube: Kube) -> tuple[list[str], list[str]]
         if len(covering) > 1:
             names = ", ".join(sorted(found["metadata"]["name"] for found in covering))
             stops.append(f"pod {named}: it has more than one PodDisruptionBudget ({names}): keep one of them")
-        elif covering and not _allows(covering[0]):
+        elif covering and not _allows(covering[0], pod):
             holds.setdefault(_name(covering[0]), []).append(named)
     return stops, [
         f"PodDisruptionBudget {budget} allows no eviction now, and would hold {', '.join(sorted(names)[:3])}"
@@ -150,11 +150,23 @@ async def foresee(pods: list[Object], kube: Kube) -> tuple[list[str], list[str]]
     ]
 
 
-def _allows(budget: Object) -> bool:
-    """Whether evictions may pass; the server refuses them until a budget's controller has seen it."""
+def _allows(budget: Object, pod: Object) -> bool:
+    """Whether a pod's eviction would pass now, in the order of eviction.go (EvictionREST.Create).
+
+    A pod that is not ready goes where enough others are, whatever the budget allows. For a ready pod the
+    server refuses until the budget's controller has seen the budget.
+    """
     status = budget.get("status") or {}
+    healthy, desired = int(status.get("currentHealthy") or 0), int(status.get("desiredHealthy") or 0)
+    if _lets_go(budget, pod) or (not is_true(pod, "Ready") and healthy >= desired > 0):
+        return True
     seen = int(status.get("observedGeneration") or 0) >= int(budget["metadata"].get("generation") or 0)
     return seen and int(status.get("disruptionsAllowed") or 0) > 0
+
+
+def _lets_go(budget: Object, pod: Object) -> bool:
+    """Whether a budget does not protect a pod because that pod is not ready."""
+    return not is_true(pod, "Ready") and budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow"
 
 
 def _name(obj: Object) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import pytest
+
+from gameday.faults.budgets import foresee
 from gameday.platform.errors import not_found
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, condition
@@ -196,15 +200,28 @@ async def test_eviction_with_two_budgets_fails(kube: Kube, namespace: str, node:
         await kube.delete(obj, grace=0)
 
 
-async def test_eviction_of_an_unready_pod(kube: Kube, namespace: str, node: str) -> None:
+@pytest.mark.parametrize(
+    ("policy", "ready", "passes"),
+    [(None, 0, False), ("IfHealthyBudget", 1, True), ("AlwaysAllow", 0, True)],
+)
+async def test_eviction_of_an_unready_pod(
+    policy: str | None, ready: int, passes: bool, kube: Kube, namespace: str, node: str
+) -> None:
+    """A drain foresees what the server does. `ready`: how many other pods of the budget are."""
     labels = {"app": unique("unready")}
+    others = [await running(kube, pod(namespace, labels, node)) for _ in range(ready)]
     strict = await running(kube, pod(namespace, labels, node), ready=False)
-    guard = await budget(kube, namespace, labels, 1, minAvailable=1)
-    assert (await refusal(kube.evict(strict))).status == 429
-    await kube.patch(guard, {"spec": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}}, "merge")
-    await kube.evict(strict)
-    assert (await kube.get(strict))["metadata"]["deletionTimestamp"]
-    for obj in (strict, guard):
+    spec: dict[str, Any] = {"minAvailable": 1} | ({"unhealthyPodEvictionPolicy": policy} if policy else {})
+    guard = await budget(kube, namespace, labels, ready + 1, **spec)
+    await eventually(lambda: kube.get(guard), lambda found: found["status"]["currentHealthy"] == ready)
+    stops, holds = await foresee([await kube.get(strict)], kube)
+    assert (stops, not holds) == ([], passes)
+    if passes:
+        await kube.evict(strict)
+        assert (await kube.get(strict))["metadata"]["deletionTimestamp"]
+    else:
+        assert (await refusal(kube.evict(strict))).status == 429
+    for obj in (*others, strict, guard):
         await kube.delete(obj, grace=0)
 
 
