@@ -11,6 +11,7 @@ from typing import Any
 
 from gameday.platform.objects import Object, condition
 
+GPU = "nvidia.com/gpu"  # the resource that the simulated device plugins give out
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # upstream's: no vowels, so that no words come out
 
 
@@ -77,6 +78,14 @@ def labels_of(obj: Object) -> Mapping[str, str]:
 
 def annotations_of(obj: Object) -> Mapping[str, str]:
     return obj["metadata"].get("annotations") or {}
+
+
+def gpus(obj: Object) -> int:
+    """GPUs of a node, also while its device plugin is away; or those that a pod's containers ask for."""
+    if "capacity" in (obj.get("status") or {}):
+        return int(obj["status"]["capacity"].get(GPU, 0))
+    limits = ((c.get("resources") or {}).get("limits") or {} for c in obj["spec"].get("containers") or ())
+    return sum(int(each.get(GPU, 0)) for each in limits)
 
 
 def tolerates(pod: Object, taint: Mapping[str, str]) -> Mapping[str, Any] | None:

@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from gameday.experiment.quantity import parse_quantity
-from gameday.platform.amounts import canonical
 from gameday.platform.objects import Object, is_finished
 
 
 def usage(pods: Iterable[Object], hard: dict[str, str]) -> dict[str, str]:
     """How much of each limited resource the pods use. What is not of pods counts nothing here."""
     alive = [p for p in pods if not is_finished(p)]
-    return {name: canonical(name, sum(_of(p, name) for p in alive)) for name in hard}
+    return {name: _written(name, sum(_of(p, name) for p in alive)) for name in hard}
 
 
 def excess(pod: Object, pods: Iterable[Object], hard: dict[str, str]) -> list[str]:
@@ -35,3 +34,17 @@ def _of(pod: Object, name: str) -> float:
     containers: list[dict[str, Any]] = pod["spec"].get("containers") or []
     amounts = [((c.get("resources") or {}).get(section) or {}).get(resource) for c in containers]
     return sum(parse_quantity(str(a)) for a in amounts if a is not None)
+
+
+def _written(name: str, amount: float) -> str:
+    """As the API writes a quantity back: with the largest suffix that leaves it whole."""
+    resource = name.rpartition(".")[2]
+    step, suffixes = 1000, ["", "k", "M", "G"]
+    if resource == "cpu":
+        amount, suffixes = amount * 1000, ["m", *suffixes]
+    elif resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
+        step, suffixes = 1024, ["", "Ki", "Mi", "Gi", "Ti"]
+    number = round(amount)
+    while number and number % step == 0 and len(suffixes) > 1:
+        number, suffixes = number // step, suffixes[1:]
+    return f"{number}{suffixes[0]}" if number else "0"

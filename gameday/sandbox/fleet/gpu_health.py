@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import time
 
-from gameday.platform.devices import gpus
 from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref, condition, is_finished
 from gameday.sandbox.cache import Cache
-from gameday.sandbox.facts import annotations_of, deleting, new_condition
+from gameday.sandbox.facts import annotations_of, deleting, gpus, new_condition
 from gameday.sandbox.fleet import xids
 from gameday.sandbox.fleet.gpus import Gpus
 from gameday.sandbox.fleet.nodes import is_simulated, tell

@@ -6,16 +6,14 @@ moment that pod goes; capacity stays. The MIG manager sends the plugin away whil
 
 from __future__ import annotations
 
-from gameday.platform.devices import gpus
 from gameday.platform.objects import Object, Ref, is_finished, is_ready
 from gameday.sandbox.cache import Cache
-from gameday.sandbox.facts import labels_of
+from gameday.sandbox.facts import GPU, gpus, labels_of
 from gameday.sandbox.fleet.gpu_health import healthy
 from gameday.sandbox.fleet.gpus import Gpus
 from gameday.sandbox.fleet.nodes import GPUS, is_simulated
 from gameday.sandbox.work import Work
 
-RESOURCE = "nvidia.com/gpu"
 PLUGIN = "nvidia.com/gpu.deploy.device-plugin"  # the GPU Operator's labels, as its own code spells them
 MIG, STATE = "nvidia.com/mig.config", "nvidia.com/mig.config.state"
 SOCKETS = "/var/lib/kubelet/device-plugins"  # where a plugin registers with its kubelet
@@ -77,8 +75,8 @@ class GpuOperator:
             count = 0
         else:
             return
-        if node and (node.get("status") or {}).get("allocatable", {}).get(RESOURCE) != str(count):
-            body = {"status": {"allocatable": {RESOURCE: str(count)}}}
+        if node and (node.get("status") or {}).get("allocatable", {}).get(GPU) != str(count):
+            body = {"status": {"allocatable": {GPU: str(count)}}}
             self._cache.put(await self._cache.kube.patch(Ref.of(node), body, "merge", subresource="status"))
 
     async def _partition(self, name: str, node: Object) -> float | None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
-from gameday.platform.gpud import XID_COMPONENT
 from gameday.sandbox.fleet import xids
 from gameday.sandbox.fleet.gpus import Gpus, Line
 
+XID_COMPONENT = "accelerator-nvidia-error-xid"
 _OTHERS = ("accelerator-nvidia-ecc", "accelerator-nvidia-nvlink", "cpu", "disk", "kubelet", "memory")
 PREFIX = "/gpud/{node}"
 

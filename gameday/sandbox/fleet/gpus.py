@@ -14,11 +14,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gameday.node.host import ToolError
-from gameday.platform.dcgm import XID_FIELD
-from gameday.platform.devices import gpus
 from gameday.platform.objects import Object, is_finished
 from gameday.sandbox.cache import Cache
-from gameday.sandbox.facts import labels_of
+from gameday.sandbox.facts import gpus, labels_of
 from gameday.sandbox.fleet import xids
 from gameday.sandbox.fleet.host import Files, Hosts
 from gameday.sandbox.fleet.nodes import GPUS
@@ -33,6 +31,7 @@ _BUSES = ("1b", "43", "52", "61", "9d", "c3", "d1", "df")  # as in an HGX H100
 _LINE = re.compile(r"NVRM: Xid \(PCI:\w{4}:(\w{2}):\w{2}[.\w]*\): (\d+)")
 # Uncorrectable ECC errors by dcgm_fields.h (volatile, aggregate, in device memory): XID 48 to the driver.
 _DOUBLE_BIT = frozenset({311, 313, 319})
+_XID_FIELD = 230  # DCGM_FI_DEV_XID_ERRORS
 _FOUND = "Successfully injected field info.\n"
 
 
@@ -109,7 +108,7 @@ class Gpus:
             return {}
         found = {line.gpu: line.xid for line in self.lines(node) if not line.repaired}
         for index, card in enumerate(self.cards(node)):
-            if number := int(card.fields.get(XID_FIELD, 0)) or card.incident:
+            if number := int(card.fields.get(_XID_FIELD, 0)) or card.incident:
                 found[index] = number
         return found
 
@@ -160,7 +159,7 @@ class Gpus:
             return 0, json.dumps(report, indent=2) + "\n", ""
         if argv[1:2] == ["dmon"]:
             index, number = int(options["-i"]), int(options["-e"])
-            value = cards[index].fields.get(number, 0.0 if number == XID_FIELD else None)
+            value = cards[index].fields.get(number, 0.0 if number == _XID_FIELD else None)
             shown = "N/A" if value is None else f"{value:g}"
             return 0, f"#Entity   FIELD{number}\nID\nGPU {index}     {shown}\n", ""
         known = "`test --inject`, `health --check` and `dmon`"
@@ -215,7 +214,7 @@ class Gpus:
 
 def _incident(number: int, value: float) -> int:
     """The XID that DCGM's health watches hold against a GPU for a value; 0 for a harmless one."""
-    if number == XID_FIELD and xids.is_serious(value):
+    if number == _XID_FIELD and xids.is_serious(value):
         return int(value)
     return 48 if number in _DOUBLE_BIT and value > 0 else 0
 

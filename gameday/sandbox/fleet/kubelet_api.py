@@ -16,10 +16,11 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gameday.platform.exec import ERROR, PROTOCOL, STDERR, STDOUT
 from gameday.platform.objects import Object
 from gameday.sandbox.cache import Cache
 
+PROTOCOL = "v4.channel.k8s.io"
+STDOUT, STDERR, ERROR = 1, 2, 3  # channels (k8s.io/apimachinery, remotecommand)
 Answer = tuple[int, str, str]  # exit code, stdout, stderr
 Command = Callable[[Object, list[str]], Awaitable[Answer]]  # a pod and the argv
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from gameday.platform.devices import gpus
 from gameday.platform.objects import Object, condition, is_finished
 from gameday.sandbox.cache import Cache
-from gameday.sandbox.facts import labels_of
+from gameday.sandbox.facts import gpus, labels_of
 from gameday.sandbox.fleet.exposition import Family, line_of
 from gameday.sandbox.fleet.gpus import IDLE, Card
 from gameday.sandbox.fleet.network import exporter

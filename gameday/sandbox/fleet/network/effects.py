@@ -10,9 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 from gameday.experiment.quantity import parse_duration
-from gameday.experiment.values import share
-from gameday.platform import sriov
 from gameday.platform.objects import Object
+from gameday.sandbox.fleet.network.attachments import vfs_of
 from gameday.sandbox.fleet.network.hardware import MTU, STORAGE, Link, Network, Vf
 
 COLLECTIVES = 100_000  # Mbit/s that the collectives take on each VF
@@ -23,7 +22,7 @@ _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 
 def on_worker(pod: Object, network: Network) -> dict[str, Any]:
     """As fields of a Replica: cut, delay, loss, busy; {} when nothing is wrong."""
-    found = [network.vf(a.pci) for a in sriov.attachments(pod)]
+    found = [network.vf(pci) for pci in vfs_of(pod)]
     effects = [_of_vf(link, vf) for link, vf in filter(None, found)]
     return merged([*effects, _of_storage(network.links[STORAGE])]) if found else {}
 
@@ -65,7 +64,7 @@ def _of_qdisc(qdisc: list[str]) -> dict[str, Any]:
         number = told["rate"].removesuffix("bit")
         unit = number[-1] if number[-1] in _UNITS else ""
         return {"busy": _busy(float(number.removesuffix(unit)) * _UNITS[unit] / SAMPLES)}
-    lost = [share(told[key]) or 0.0 for key in ("loss", "corrupt") if key in told]
+    lost = [float(told[key].removesuffix("%")) / 100 for key in ("loss", "corrupt") if key in told]
     effect = merged([{"loss": each} for each in lost])
     return effect | ({"delay": parse_duration(told["delay"])} if "delay" in told else {})
 

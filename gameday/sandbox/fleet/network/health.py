@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 
-from gameday.platform.devices import gpus
 from gameday.platform.objects import Object, condition
 from gameday.sandbox.cache import Cache
-from gameday.sandbox.facts import new_condition
+from gameday.sandbox.facts import gpus, new_condition
 from gameday.sandbox.fleet.network.hardware import Network, Networks
 from gameday.sandbox.fleet.nodes import is_simulated, tell
 from gameday.sandbox.recorder import Recorder

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gameday.platform import sriov
-from gameday.platform.devices import gpus
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, is_finished
 from gameday.sandbox.cache import Cache, Key, key_of
-from gameday.sandbox.facts import annotations_of
+from gameday.sandbox.facts import annotations_of, gpus
+from gameday.sandbox.fleet.network.attachments import STATUS, vfs_of
 from gameday.sandbox.fleet.network.hardware import GIGABIT, Link, Network, Networks
 from gameday.sandbox.fleet.nodes import is_simulated
 from gameday.sandbox.manifests import read
@@ -68,16 +67,16 @@ class Multus:
         await self._work.run()
 
     def _changed(self, new: Object | None, old: Object | None) -> None:
-        if new is not None and NETWORKS in annotations_of(new) and sriov.STATUS not in annotations_of(new):
+        if new is not None and NETWORKS in annotations_of(new) and STATUS not in annotations_of(new):
             self._work.add(key_of(new))
 
     async def _reconcile(self, key: Key) -> float | None:
         pod = self._cache.get("Pod", key)
         node = self._cache.get("Node", ("", (pod or {}).get("spec", {}).get("nodeName", "")))
-        if pod is None or node is None or not is_simulated(node) or sriov.STATUS in annotations_of(pod):
+        if pod is None or node is None or not is_simulated(node) or STATUS in annotations_of(pod):
             return None
         name = node["metadata"]["name"]
-        taken = {pci for _, pci in sriov.users(self._cache.pods_on(name))}
+        taken = {pci for p in self._cache.pods_on(name) if not is_finished(p) for pci in vfs_of(p)}
         links = self._networks.of(name).links.values()
         free = [(link, vf) for link in links for vf in link.vfs if vf.pci not in taken]
         wanted = [w.strip() for w in annotations_of(pod)[NETWORKS].split(",")]
@@ -93,7 +92,7 @@ class Multus:
                 {"name": full, "interface": f"net{number}", "mac": vf.mac, "mtu": link.mtu, "dns": {}}
                 | {"device-info": {"type": "pci", "version": "1.1.0", "pci": pci}}
             )
-        body = {"metadata": {"annotations": {sriov.STATUS: json.dumps(status)}}}
+        body = {"metadata": {"annotations": {STATUS: json.dumps(status)}}}
         self._cache.put(await self._cache.kube.patch(Ref.of(pod), body, "merge"))
         return None
 
@@ -106,8 +105,8 @@ def _node_state(node: str) -> Object:
         for li in links
     ]
     return {
-        "apiVersion": sriov.NODE_STATES.api_version,
-        "kind": sriov.NODE_STATES.kind,
+        "apiVersion": "sriovnetwork.openshift.io/v1",
+        "kind": "SriovNetworkNodeState",
         "metadata": {"name": node, "namespace": NAMESPACE},
         "spec": {"interfaces": interfaces},
     }

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gameday.platform.devices import gpus
 from gameday.platform.errors import PlatformError
 from gameday.platform.objects import Object, is_ready
 from gameday.sandbox.cache import Cache
-from gameday.sandbox.facts import deleting
+from gameday.sandbox.facts import deleting, gpus
 from gameday.sandbox.fleet.model import WORKERS
 from gameday.sandbox.fleet.nodes import GPUS, is_simulated
 from gameday.sandbox.fleet.state import TRAINER, pods_of
