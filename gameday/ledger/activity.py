@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gameday.ledger.operations import RESTORED, Operation, Refused, Undone
+from gameday.ledger.operations import RESTORED, UNDO_WITHIN, Operation, Refused, Undone
 from gameday.platform.chaostoolkit import run_activity
 from gameday.platform.effect import Touch
 from gameday.platform.errors import PlatformError
@@ -46,6 +46,10 @@ class Activity(Operation):
     def summary(self) -> str:
         then = f", undone by {self.undo_with['name']}" if self.undo_with else ""
         return f"run {self.what}{then}" if self.what else then.lstrip(", ")
+
+    @property
+    def undo_within(self) -> float:
+        return UNDO_WITHIN + self.timeout
 
     def touches(self) -> tuple[Touch, ...]:
         """The activity, by the name that is in the plan: what it changes, only the activity itself knows."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from gameday.ledger.operations import (
     MARKED,
     RESTORED,
+    UNDO_WITHIN,
     Operation,
     Refused,
     Undone,
@@ -70,6 +71,10 @@ class Rollback(Operation):
     @property
     def summary(self) -> str:
         return f"deployed revision: {short(revision_of(self.before))} → {short(revision_of(self.to))}"
+
+    @property
+    def undo_within(self) -> float:
+        return UNDO_WITHIN + self.within
 
     @property
     def mark(self) -> str:

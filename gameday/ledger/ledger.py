@@ -29,10 +29,13 @@ from gameday.platform import fallback, fence
 from gameday.platform.errors import ApiError, NotRecorded, PlatformError, Unreachable, is_answer
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
-from gameday.platform.shield import to_the_end
+from gameday.platform.shield import Overdue, at_most, or_leave, to_the_end, told_to_end
 from gameday.states import Change as State
 
 UNDO_PATIENCE = 600.0  # seconds that an undo waits for an API server that went away
+MAKE_WITHIN = 40.0  # seconds that a change under way has when it is to be undone: a request has 30
+CUT_OFF_WITHIN = 10.0  # seconds that a change has to end once it is told to, as a program that is killed
+AUDIT_WITHIN = 120.0  # seconds for a look at one object
 AGAIN_WITHIN = 20.0  # seconds from the first undo in which what the audit finds left is tried again
 WHOLE_RUN = "rollbacks"  # no step has this path, so its entries are undone when the run ends
 IDENTITY = "identity"  # nor this one: the run's own identity is undone last of all, since it undoes the rest
@@ -56,6 +59,7 @@ class Entry:
     acceptance: Mapping[str, str] = field(default_factory=dict)  # who took it over, when and why
     lands_until: float = 0.0  # when a `make` that was not answered can't land any more (monotonic, seconds)
     settled: bool = False  # whether no request of its `make` can land any more but for `lands_until`
+    hung: bool = False  # whether its undo was left behind, and may go on: another one is for who comes later
 
     @classmethod
     def of(cls, number: int, step: str, operation: Operation) -> Entry:
@@ -222,21 +226,26 @@ class Ledger:
         """Make an intended change; may be called again after it failed.
 
         A cancellation waits for the request under way: otherwise it could reach the cluster after
-        the undo has looked. An operation that can be cut off for certain says so.
+        the undo has looked. An operation that can be cut off for certain says so. One that does not end all
+        the same is left behind: it can send nothing more, and what it sent may come late.
         """
         if entry.state is State.NOT_MADE:
             entry.state, entry.message, entry.settled = State.INTENDED, "", False
             await self._store([entry])
         await self.owner.sure()
         with fence.under(self.owner.check):
-            await to_the_end(self._make(entry), interrupt=entry.operation.interruptible)
+            patience = 0.0 if entry.operation.interruptible else MAKE_WITHIN
+            await to_the_end(self._make(entry), interrupt_after=patience)
         if entry.operation.late and not entry.operation.irreversible:
             await self._store_if_possible([entry])  # else a recovery waits for a request that came long ago
 
     async def _make(self, entry: Entry) -> None:
         try:
-            made = await entry.operation.make(self.kube)
+            made = await or_leave(entry.operation.make(self.kube), within=CUT_OFF_WITHIN)
         except BaseException as error:  # a cancellation, too, may cut it off at any request
+            if told_to_end() and not entry.operation.interruptible:
+                text = f"the change did not end within {MAKE_WITHIN:g} s of its undo being called for"
+                self._warn(f"{entry.operation.ref}: {text}, and is undone without waiting for it")
             if not is_answer(error):
                 entry.lands_until = time.monotonic() + entry.operation.late
             elif entry.operation.not_made(error) and not entry.lands_until and not entry.operation.carries:
@@ -250,7 +259,7 @@ class Ledger:
             entry.learned = made or {}
         self._tell(entry)
         if entry.altered:
-            self.emit(Warn(source="ledger", message=f"{entry.operation.ref}: {entry.altered}"))
+            self._warn(f"{entry.operation.ref}: {entry.altered}")
 
     async def _close(self, entries: list[Entry], state: State, message: str) -> None:
         for entry in entries:
@@ -357,6 +366,8 @@ class Ledger:
         """Undo, through an API server that is away, overloaded or takes no credentials, for UNDO_PATIENCE."""
         if entry.state is State.MADE and entry.operation.irreversible:
             return Undone("irreversible", entry.operation.irreversible)
+        if entry.hung:
+            return Undone("failed", entry.message)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + UNDO_PATIENCE
         delay = 0.2
@@ -367,6 +378,10 @@ class Ledger:
                 return _answer(await self._undo_as_owner(entry))
             except fence.Lost as lost:
                 return Undone("failed", f"not undone here: {lost}")
+            except Overdue as overdue:
+                entry.hung, text = True, f"its undo {overdue}, and is not waited for"
+                self._warn(f"{entry.operation.ref}: {text}")
+                return Undone("failed", text)
             except ApiError as error:
                 if error.status < 500 and error.status not in (401, 409, 429):
                     return Undone("failed", str(error))
@@ -379,13 +394,15 @@ class Ledger:
                 return Undone("failed", str(last))
             if not self._told:
                 self._told = True
-                self.emit(Warn(source="ledger", message=f"still trying to undo: {last}"))
+                self._warn(f"still trying to undo: {last}")
             await asyncio.sleep(delay)
             delay = min(delay * 2, 2.0)
 
     async def _landed(self, entry: Entry) -> bool:
         """Whether all that was sent has arrived. A change that carries others' does not say so of theirs."""
-        return not entry.operation.carries and await entry.operation.has_landed(self.kube)
+        if entry.operation.carries:
+            return False
+        return await at_most(AUDIT_WITHIN, entry.operation.has_landed(self.kube))
 
     async def _outwait(self, late: Sequence[Entry]) -> None:
         """Wait until no request can arrive any more; the undo that follows takes back what they did."""
@@ -396,7 +413,7 @@ class Ledger:
                 f"{late[0].operation.ref}{more}: a request that was not answered may still arrive, "
                 f"so the object is looked at again in {seconds:.0f} s"
             )
-            self.emit(Warn(source="ledger", message=message))
+            self._warn(message)
             await asyncio.sleep(seconds)
         for entry in late:
             entry.lands_until = 0.0
@@ -412,7 +429,7 @@ class Ledger:
             if not left or loop.time() + delay > deadline or not self._can_go_on():
                 return audits
             message = f"not as before yet, and tried again: {left[0].object}: {left[0].message}"
-            self.emit(Warn(source="ledger", message=message))
+            self._warn(message)
             await asyncio.sleep(delay)
             delay *= 2
 
@@ -424,7 +441,7 @@ class Ledger:
             return False
         except fence.Unsure:
             return True
-        return any(e.open and not e.operation.hopeless for e in self.entries)
+        return any(e.open and not (e.hung or e.operation.hopeless) for e in self.entries)
 
     async def _undo_as_owner(self, entry: Entry) -> Undone:
         """Nothing is sent once the run may be another's. Raises fence.Fenced, or Unreachable.
@@ -436,11 +453,12 @@ class Ledger:
                 await self.owner.sure(undoing=True)
         except TimeoutError:
             raise Unreachable("the run's Lease could not be renewed") from None
+        within = entry.operation.undo_within
         with fence.under(partial(self.owner.check, undoing=True)), fallback.to_ourselves():
             if not entry.settled:
-                await entry.operation.outdate(self.kube)
+                await at_most(within, entry.operation.outdate(self.kube))
                 entry.settled = True
-            return await entry.operation.undo(self.kube)
+            return await at_most(within, entry.operation.undo(self.kube))
 
     async def audit(self) -> list[Audited]:
         """Read everything that was touched again. What is not as before (`left`) is open from then on."""
@@ -482,7 +500,9 @@ class Ledger:
             return Undone("failed", f"a request that was not answered may still arrive: {entry.message}")
         try:
             async with limit:
-                return _answer(await operation.audit(self.kube))
+                return _answer(await at_most(AUDIT_WITHIN, operation.audit(self.kube)))
+        except Overdue as overdue:
+            return Undone("failed", f"its audit {overdue}")
         except Exception as error:
             return Undone("failed", str(error) or type(error).__name__)
 
@@ -512,6 +532,9 @@ class Ledger:
         if self.local is not None:
             await self.local.append(records)
         await self.cluster.append(records)
+
+    def _warn(self, message: str) -> None:
+        self.emit(Warn(source="ledger", message=message))
 
     def _tell(self, entry: Entry) -> None:
         self.emit(entry.event())

@@ -23,7 +23,7 @@ from gameday.ledger.node_report import (
     waiting_for,
     words_of,
 )
-from gameday.ledger.operations import RUN_LABEL, Create, Operation, Refused, Undone
+from gameday.ledger.operations import RUN_LABEL, UNDO_WITHIN, Create, Operation, Refused, Undone
 from gameday.node.task import Task
 from gameday.platform.effect import Touch
 from gameday.platform.errors import ApiError, Unreachable, is_answer
@@ -63,6 +63,10 @@ class NodeProgram(Operation):
         if self.task.mode == "check":
             return f"ask {self.node} what speaks against {self.task.action}"
         return f"{self.task.action} on {self.node}, at most {self.task.seconds:g} s"
+
+    @property
+    def undo_within(self) -> float:
+        return UNDO_WITHIN + 2 * END_WITHIN + REVERT_WITHIN
 
     def touches(self) -> tuple[Touch, ...]:
         return (Touch(self.ref, made=True, runs_on=self.node),)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Where = tuple[str, ...]  # the path of a field
 RUN_LABEL = "gameday.dev/run"  # on every object a run creates: says whose it is
+UNDO_WITHIN = 300.0  # seconds that an undo may take which waits for nobody
 GONE_WITHIN = 60.0  # seconds that an object with finalizers may take to go
 OUTDATED_LABEL = "gameday.dev/outdated"  # set for a moment, so that an object gets a new version
 LATE = 60.0  # seconds: kube-apiserver's default --request-timeout, after which it gives a request up
@@ -113,6 +114,11 @@ class Operation(ABC):
         @property
         def summary(self) -> str:
             """The change in a few words."""
+
+    @property
+    def undo_within(self) -> float:
+        """Seconds that one `undo` may take; then it is left behind, and the change stays open."""
+        return UNDO_WITHIN
 
     def touches(self) -> tuple[Touch, ...]:
         """Every object that `make` changes; needed of an operation that is to be made.
@@ -261,6 +267,10 @@ class Patch(Operation):
     @property
     def summary(self) -> str:
         return "; ".join(str(e) for e in self.edits)
+
+    @property
+    def undo_within(self) -> float:
+        return UNDO_WITHIN + self.follow_within
 
     def touches(self) -> tuple[Touch, ...]:
         return (Touch(self.ref),)
@@ -517,6 +527,10 @@ class Create(Operation):
     @property
     def summary(self) -> str:
         return "create" + (" (finalizers may be removed by force)" if self.force else "")
+
+    @property
+    def undo_within(self) -> float:
+        return UNDO_WITHIN + self.within
 
     def touches(self) -> tuple[Touch, ...]:
         return (Touch(self.ref, made=True),)

@@ -6,7 +6,8 @@ finds out, even with a request prepared. What is only read is never asked about.
 
     Fenced            the process may not change anything now
     ├── Unsure        not known whether the run is still ours: it may be again
-    └── Lost          another process has taken the run over, for good
+    ├── Lost          another process has taken the run over, for good
+    └── Over          whoever made or undid the change has gone on without this
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class Lost(Fenced):
     """Another process took the run over, or its Lease or its record is gone."""
 
 
+class Over(Fenced):
+    """The change that this request belongs to was given up, and may be undone by now."""
+
+
 def _anybody() -> None:
     """The question for callers that own what they change."""
 
@@ -51,11 +56,22 @@ def check() -> None:
 
 @contextmanager
 def under(question: Callable[[], None]) -> Iterator[None]:
-    """Every change sent in this block, and by the tasks begun in it, is asked about; it raises Fenced."""
-    token = _question.set(question)
+    """Every change sent in this block, and by the tasks begun in it, is asked about; it raises Fenced.
+
+    Tasks that go on after the block, as of work that was left behind, send no change any more.
+    """
+    over = False
+
+    def ask() -> None:
+        if over:
+            raise Over("the change that this belongs to was given up")
+        question()
+
+    token = _question.set(ask)
     try:
         yield
     finally:
+        over = True
         _question.reset(token)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -12,10 +13,19 @@ T = TypeVar("T")
 LEAVE_WITHIN = 0.5  # seconds that work which may be left behind has to end when it is told to
 
 
-async def to_the_end(work: Coroutine[Any, Any, T], *, interrupt: bool = False) -> T:
+class Overdue(TimeoutError):
+    """Work did not end in the time that it had, and was left behind: it may go on."""
+
+
+class Exited(Exception):
+    """Work asked for the end of the whole process (SystemExit), which asyncio would obey at once."""
+
+
+async def to_the_end(work: Coroutine[Any, Any, T], *, interrupt_after: float = math.inf) -> T:
     """Await work to its end, however often the caller is cancelled meanwhile; then let that take effect.
 
-    With `interrupt` the first cancellation is passed on to the work, whose own ending is still awaited.
+    The first cancellation is passed on to the work `interrupt_after` seconds later, and the work's own
+    ending is still awaited.
     """
     task = asyncio.ensure_future(work)
     cancelled = False
@@ -23,8 +33,8 @@ async def to_the_end(work: Coroutine[Any, Any, T], *, interrupt: bool = False) -
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
-            if interrupt and not cancelled:
-                task.cancel()
+            if not cancelled and interrupt_after < math.inf:
+                asyncio.get_running_loop().call_later(interrupt_after, task.cancel)
             cancelled = True
     if not cancelled or task.cancelled():
         return task.result()
@@ -44,20 +54,43 @@ async def to_its_own_end(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(task)
 
 
-async def or_leave(work: Coroutine[Any, Any, T]) -> T:
-    """Await work that changes nothing by itself. When cancelled pass that on, and leave behind what goes on.
+async def or_leave(work: Coroutine[Any, Any, T], *, within: float = LEAVE_WITHIN) -> T:
+    """Await work that may hang. When cancelled pass that on, and leave behind what goes on `within` s later.
 
     Work may hang on for as long as it pleases: a connection that is closed in a friendly way, code of
     another package that swallows its cancellation. Its changes are made by the ledger, which ends them.
     """
-    task = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(_in_process(work))
     task.add_done_callback(hear)
+    if asyncio.iscoroutine(work):  # which another package may not give
+        task.add_done_callback(lambda _: work.close())  # of what was cancelled before it began
     try:
         await asyncio.wait({task})
     finally:
         task.cancel()
-        await asyncio.wait({task}, timeout=LEAVE_WITHIN)
+        await asyncio.wait({task}, timeout=within)
     return task.result()
+
+
+async def at_most(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Await work for so long, and leave behind what goes on then. Raises Overdue.
+
+    asyncio.timeout alone waits for ever for work that swallows its cancellation.
+    """
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await or_leave(work)
+    except TimeoutError:
+        if limit.expired():
+            raise Overdue(f"did not end within {seconds:g} s") from None
+        raise  # the work's own
+
+
+async def _in_process(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await work
+    except SystemExit as error:
+        raise Exited(f"it wanted to end the process (SystemExit: {error})") from error
 
 
 async def then_leave(work: Coroutine[Any, Any, T]) -> T:
@@ -75,6 +108,12 @@ async def then_leave(work: Coroutine[Any, Any, T]) -> T:
         for task in hanging:
             asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # that it was left is known
             asyncio._unregister_task(task)  # documented for those who extend asyncio
+
+
+def told_to_end() -> bool:
+    """Whether somebody cancelled this task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def hear(task: asyncio.Future[Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gameday.experiment.text import shorten
 from gameday.platform.errors import ApiError, PartialAnswer, PlatformError, Unreachable
+from gameday.platform.shield import told_to_end
 from gameday.run.reading import PARTIAL, UNREACHABLE, Reading, judge
 from gameday.safety.installed import probe_of
 
@@ -57,12 +58,6 @@ def _ours_to_obey(error: BaseException) -> bool:
     if isinstance(error, asyncio.CancelledError):
         return told_to_end()
     return isinstance(error, KeyboardInterrupt | GeneratorExit)
-
-
-def told_to_end() -> bool:
-    """Whether somebody cancelled this task, and something in it swallowed that."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _told(error: BaseException) -> str:

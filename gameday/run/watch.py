@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from gameday.events import Emit, Probed
 from gameday.experiment.model import AbortIf, Probe
-from gameday.run.asking import ask, told_to_end
+from gameday.platform.shield import told_to_end
+from gameday.run.asking import ask
 from gameday.run.first_look import unready
 from gameday.run.reading import Reading, explain
 from gameday.run.standing import BASELINE_READINGS, Standing

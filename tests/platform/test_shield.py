@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gameday.platform.errors import Failure
-from gameday.platform.shield import or_leave, then_leave, to_its_own_end, to_the_end
+from gameday.platform.shield import Exited, Overdue, at_most, or_leave, then_leave, to_its_own_end, to_the_end
 
 pytestmark = pytest.mark.fast
 
@@ -98,6 +98,27 @@ async def test_work_that_is_told_to_end_gets_the_time_for_it_and_no_more(obeys: 
     assert task.cancelled()
     assert over.is_set()
     let_go.set()
+
+
+async def test_work_that_wants_to_end_the_process_fails_alone() -> None:
+    async def work() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(Exited, match="SystemExit: 3"):
+        await or_leave(work())
+
+
+async def test_a_time_out_of_the_works_own_is_not_taken_for_ours() -> None:
+    async def work(own: bool) -> None:
+        if own:
+            raise TimeoutError
+        await asyncio.Event().wait()
+
+    with pytest.raises(Overdue, match=r"within 0\.01 s"):
+        await at_most(0.01, work(False))
+    with pytest.raises(TimeoutError) as raised:
+        await at_most(60, work(True))
+    assert not isinstance(raised.value, Overdue)
 
 
 def test_an_event_loop_ends_though_one_of_its_tasks_does_not() -> None:
