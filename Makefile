@@ -6,6 +6,8 @@ INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 # Most tests wait for a platform: each worker has one of its own.
 WORKERS ?= 8
+# Which of the tests `make test` runs, as options of pytest: all.
+TESTS ?=
 CLUSTERS ?= 3
 NODES ?= 3
 SYSTEMS ?= 2
@@ -31,7 +33,7 @@ demo: venv prometheus ## run the first experiment in the sandbox, with the live 
 	$(BIN)/gameday run experiments/drain-gpu-nodes.yaml --sandbox --yes
 
 test: venv prometheus chromium ## the whole suite against the sandbox
-	$(PYTEST) --ignore tests/slurm --ignore tests/systems --numprocesses $(WORKERS) --dist worksteal
+	$(PYTEST) --ignore tests/slurm --ignore tests/systems --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 
 # Beside chaos run itself no cluster makes a difference.
 test-cluster: venv prometheus chromium controlplane ## the same behaviours on a real Kubernetes control plane

@@ -41,6 +41,19 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"platform: {config.getoption('--platform')}"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a real control plane, leave out tests to which it makes no difference."""
+    if config.getoption("--platform") == "cluster":
+        out = [item for item in items if not _differs(item)]
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
+
+
+def _differs(item: pytest.Item) -> bool:
+    asks = "platform" in getattr(item, "fixturenames", ()) or item.get_closest_marker("controlplane")
+    return bool(asks) and not item.get_closest_marker("sandbox_only")
+
+
 @pytest.fixture(scope="session")
 def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The cluster, with its fleet and Prometheus."""

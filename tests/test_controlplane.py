@@ -20,6 +20,8 @@ from tests.support import platforms, snapshot
 from tests.support.polling import until
 from tests.support.proxy import ApiProxy
 
+pytestmark = pytest.mark.controlplane
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _only_where_it_is_built(request: pytest.FixtureRequest) -> None:

@@ -23,6 +23,8 @@ from tests.support.program import Ended, Program, Running
 from tests.support.proxy import ApiProxy
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.sandbox_only("a real Argo CD is in tests/systems")
+
 TARGET = {"context": "gameday-.*", "namespaces": [gitops.NAMESPACE, "inference", "argocd"]}
 INFERENCE = Ref("argoproj.io/v1alpha1", "Application", "inference", "argocd")
 PARENT = Ref("argoproj.io/v1alpha1", "Application", "gpu-platform", "argocd")

@@ -27,6 +27,8 @@ from tests.support.polling import eventually, until
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.sandbox_only("the links of a real node are in tests/real_node")
+
 RADIUS = {"nodes": 4, "pods": 8, "gpus": 64}
 TRAINER = {"selector": "app=trainer", "namespace": "training"}
 DOWN = {"nic": {"nodes": {"names": ["gpu-7"]}, "interface": "ens1f0", "state": "down"}, "for": "60s"}

@@ -11,6 +11,8 @@ from tests.e2e.experiments import REPLICAS, SCALE, write
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.sandbox_only("about Prometheus")
+
 QUEUE = {"resource": "deployment/job-queue-controller", "namespace": "platform"}
 UNSEEN: dict[str, tuple[dict[str, Any], str]] = {
     "object": (

@@ -31,6 +31,8 @@ from typing import ClassVar
 from gameday.extend import RESTORED, Edit, Evidence, Fault, FaultPlan, Operation, Patch, Ref, Refused, Spec
 from gameday.extend import Touch, Undone, Victim
 
+pytestmark = pytest.mark.sandbox_only("about hooks of another package")
+
 MARKED = Ref("v1", "ConfigMap", "marked", "platform")
 SAID = Path(os.environ["ACME_SAID"])
 TASKS = []  # that nobody but this package knows

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.experiments import CORDON, write
 from tests.e2e.test_chaostoolkit import native, said, shell
 from tests.support.program import Program
+
+pytestmark = pytest.mark.sandbox_only("about runs without a cluster")
 
 
 def nowhere(folder: Path) -> dict[str, str]:

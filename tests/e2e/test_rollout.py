@@ -22,6 +22,8 @@ from tests.support.polling import eventually
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.sandbox_only("a real Argo Rollouts is in tests/systems")
+
 REF = Ref("argoproj.io/v1alpha1", "Rollout", "gateway", gitops.NAMESPACE)
 TARGET = {"context": "gameday-.*", "namespaces": [gitops.NAMESPACE]}
 LABELS = {"app": "gateway"}

@@ -22,6 +22,8 @@ from tests.e2e.experiments import CORDON, SCALE, write
 from tests.support.platforms import ROOT, Platform
 from tests.support.program import Program
 
+pytestmark = pytest.mark.sandbox_only("about the program's own output")
+
 
 def at_a_terminal(gameday: Program, arguments: Sequence[Any], answer: bytes) -> tuple[int, str]:
     """The exit code, and all that a terminal of 100 columns got, with this answer to the first question."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.experiments import CORDON, write
 from tests.support.program import Program
 from tests.support.slack import FakeSlack
 from tests.support.snapshot import Snapshot
+
+pytestmark = pytest.mark.sandbox_only("about Slack")
 
 CHANNEL = "#gpu-gamedays"
 METHOD = [{**CORDON, "for": "2s"}]

@@ -21,6 +21,8 @@ from tests.support.polling import eventually, until
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.sandbox_only("real Slurms are in tests/slurm")
+
 EXEC = {"namespace": "slurm", "selector": "app.kubernetes.io/component=controller", "container": "slurmctld"}
 RUNS = {
     "name": "trainer runs",

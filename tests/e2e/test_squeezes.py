@@ -19,6 +19,8 @@ from tests.support.polling import eventually
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.sandbox_only("about the machine that gameday runs on")
+
 RESIZE = {"podResize": {"selector": "app=inference", "namespace": "inference", "pick": 2, "cpu": "50%"}}
 QUOTA = {"quota": {"name": "compute", "namespace": "inference", "hard": {"pods": "50%"}}}
 MESH = {

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.experiments import SCALE, write
 from tests.support.program import Ended, Program
 from tests.support.snapshot import Snapshot
+
+pytestmark = pytest.mark.sandbox_only("about the order of steps")
 
 
 def _cordon(node: str, seconds: str = "1s") -> dict[str, Any]:

@@ -27,6 +27,8 @@ from tests.support.polling import until
 from tests.support.program import Program, read_events
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.sandbox_only("about the program's own output")
+
 BOTH = [{"parallel": [SCALE, CORDON]}]
 SHORT = [{**CORDON, "for": "1s"}]
 

@@ -10,6 +10,8 @@ from tests.e2e.experiments import CORDON, write
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.sandbox_only("about names of runs")
+
 COMMANDS = {
     "abort": ("abort",),
     "note": ("note", "the pager rang"),

@@ -17,6 +17,8 @@ from tests.support.proxy import ApiProxy
 from tests.support.snapshot import Snapshot
 from tests.support.threads import LoopThread
 
+pytestmark = pytest.mark.sandbox_only("about answers of the tests' own proxy")
+
 LOGIN = "<html><body>Please log in</body></html>"
 ONE = b'{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}'
 NOTHING = b'{"status":"success","data":{"resultType":"vector","result":[]}}'

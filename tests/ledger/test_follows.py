@@ -103,7 +103,7 @@ async def _recovered(kube: Kube) -> bool:
 async def test_a_controller_that_does_not_follow_is_named(
     changed: Ledger, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "FOLLOWED_WITHIN", 0.0)
+    monkeypatch.setattr(Patch, "follow_within", 0.0)
     await changed.undo()
     audits = {(a.state, a.message) for a in await changed.audit()}
     why = "data.state is parts, and was whole: no controller has followed the undo"

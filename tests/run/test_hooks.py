@@ -19,6 +19,8 @@ from tests.e2e.experiments import CORDON, write
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.sandbox_only("about hooks of the tests' own")
+
 STEP = {**CORDON, "for": "500ms"}
 
 

@@ -28,6 +28,8 @@ from tests.support.servicenow import ServiceNow, answer, servicenow, serving
 from tests.support.slack import FakeSlack
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.sandbox_only("about systems that approve")
+
 STEP = {**SCALE, "for": "1s"}
 CHANNEL = "C0GAMEDAYS"
 
