@@ -23,6 +23,7 @@ from gameday.masking import mask
 from gameday.states import Reading
 
 LOG_VERSION = 1
+OUT_OF_SERVICE = ("spec.taints", "spec.unschedulable")  # the fields of a node that keep pods off it
 Labels = Mapping[str, str]
 
 THE_PLATFORM = "the platform itself"  # who ended a fault that was over by its own kind
@@ -173,7 +174,8 @@ class Change(Event):
 
     `state`: intended (before it is made), made, not-made (it was refused for certain, `message` says why),
     undone, kept (someone else changed it since, so it was left, see `message`), irreversible, accepted (a
-    person took it over: who, when and why is in `message`), failed (`message` says why).
+    person took it over: who, when and why is in `message`), failed (`message` says why). `sets`: the fields
+    that a patch sets, as spec.unschedulable; older logs have them in the words of `summary` alone.
     """
 
     entry: int
@@ -181,8 +183,14 @@ class Change(Event):
     operation: str  # create, patch, delete, evict, run
     object: str  # Kind namespace/name
     state: str
+    sets: list[str] = field(default_factory=list)
     summary: str = ""
     message: str = ""
+
+    def takes_out_of_service(self) -> set[str]:
+        """The fields of a node's spec by which the change keeps pods off it; none for another object."""
+        named = self.sets or self.summary
+        return {p for p in OUT_OF_SERVICE if p in named} if self.object.startswith("Node ") else set()
 
 
 @dataclass(frozen=True, kw_only=True)

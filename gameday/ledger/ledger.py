@@ -105,6 +105,7 @@ class Entry:
             operation=self.operation.kind,
             object=str(self.operation.ref),
             state=self.state,
+            sets=list(self.operation.sets),
             summary=self.operation.summary,
             message=self.message,
         )

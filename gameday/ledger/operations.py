@@ -120,6 +120,11 @@ class Operation(ABC):
         """Seconds that one `undo` may take; then it is left behind, and the change stays open."""
         return UNDO_WITHIN
 
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The fields of the object that the change sets, by their paths, as spec.unschedulable."""
+        return ()
+
     def touches(self) -> tuple[Touch, ...]:
         """Every object that `make` changes; needed of an operation that is to be made.
 
@@ -271,6 +276,10 @@ class Patch(Operation):
     @property
     def undo_within(self) -> float:
         return UNDO_WITHIN + self.follow_within
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(".".join(e.path) for e in self.edits))
 
     def touches(self) -> tuple[Touch, ...]:
         return (Touch(self.ref),)

@@ -59,11 +59,11 @@ def _of_fault(story: Story, fault: FaultWindow, alerts: list[Track]) -> Iterator
     if "GPUd" in watched:
         ill = [e for e in on_nodes if e.condition == "GPUd" and e.status != "Healthy"]
         sorts.append(("GPUd", [(e.at, f"{e.reason} {e.status}".strip(), e.seq) for e in ill]))
-    if "taints" not in ours:
+    if "spec.taints" not in ours:
         taints = [e for e in on_nodes if e.condition.startswith("Taint ") and e.status == "True"]
         told = [(e.at, f"{e.condition.removeprefix('Taint ')}={e.reason}", e.seq) for e in taints]
         sorts.append(("Taint", told))
-    if "unschedulable" not in ours:
+    if "spec.unschedulable" not in ours:
         cordons = [e for e in on_nodes if e.condition == "Unschedulable" and e.status == "True"]
         sorts.append(("Cordon", [(e.at, e.object.removeprefix("Node "), e.seq) for e in cordons]))
         sorts.append(("Drain", list(_drained(during, nodes, start))))
@@ -97,9 +97,9 @@ def _told(fault: FaultWindow, who: str, found: list[Found], start: float) -> Ite
 
 
 def _ours(story: Story, fault: FaultWindow) -> set[str]:
-    """Which fields of a node's spec the fault itself has changed."""
-    changes = [c for c in story.all(ev.Change) if c.step == fault.step and c.object.startswith("Node ")]
-    return {name for name in ("taints", "unschedulable") for c in changes if f"spec.{name}" in c.summary}
+    """By which fields the fault itself has taken nodes out of service."""
+    changes = [c for c in story.all(ev.Change) if c.step == fault.step]
+    return set().union(*(c.takes_out_of_service() for c in changes))
 
 
 def _alerts(alerts: list[Track], nodes: set[str], start: float, end: float) -> Iterator[Found]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from gameday.safety.plan import Plan
 
 _REPEATED = "node.kubernetes.io/"  # taints with which Kubernetes repeats its own conditions
-_OURS = ("spec.unschedulable", "spec.taints")
 
 
 class Reacted:
@@ -42,7 +41,7 @@ class Reacted:
         """An event of the log: what the run does itself."""
         if isinstance(event, Fault) and event.state == "injecting":
             self._struck |= self._nodes.get(event.step, frozenset())
-        elif isinstance(event, Change) and any(name in event.summary for name in _OURS):
+        elif isinstance(event, Change) and event.takes_out_of_service():
             self._ours.add(event.object.removeprefix("Node "))
 
     def hear(self, obj: Object) -> None:

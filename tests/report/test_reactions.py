@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -107,14 +108,18 @@ def test_what_happened_elsewhere_or_at_another_time_is_no_reaction() -> None:
     assert short(found) == [(who, "", None) for who in watched]
 
 
-def test_what_the_run_did_itself_is_no_reaction() -> None:
+@pytest.mark.parametrize(
+    "said", [{"sets": ["spec.unschedulable"]}, {"summary": "spec.unschedulable: unset → True"}]
+)
+def test_what_the_run_did_itself_is_no_reaction(said: dict[str, Any]) -> None:
+    """An older log has the summary alone."""
     change = ev.Change(
         entry=1,
         step="1",
         operation="patch",
         object="Node gpu-2",
         state="made",
-        summary="spec.unschedulable: unset → True",
+        **said,
     )
     found = told((10.5, change), (11, changed("Unschedulable", "True")), kind="cordon")
     assert {r.who for r in found} == {"Alert", "Node condition", "Taint"}

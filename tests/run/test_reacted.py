@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ CORDONED = Change(
     operation="patch",
     object="Node gpu-0",
     state="made",
-    summary="spec.unschedulable: true",
+    sets=["spec.unschedulable"],
 )
+OTHER = replace(CORDONED, sets=["metadata.annotations"], summary="metadata.annotations[spec.taints]: a → b")
 
 
 def _node(name: str = "gpu-0", **spec: Any) -> Object:
@@ -62,6 +64,16 @@ def test_what_the_run_did_itself_is_no_reaction() -> None:
     heard.hear(_node(unschedulable=True))
     heard.hear(_pod("a"))
     assert heard.pods(but=()) == 0
+
+
+def test_words_of_a_change_do_not_make_it_a_cordon() -> None:
+    heard = Reacted({"1": frozenset({"gpu-0"})})
+    heard.hear(_node())
+    heard.hear_event(INJECTING)
+    heard.hear_event(OTHER)
+    heard.hear(_node(unschedulable=True))
+    heard.hear(_pod("a"))
+    assert heard.pods(but=()) == 1
 
 
 def test_a_node_that_was_out_of_service_before_tells_nothing() -> None:
