@@ -19,7 +19,7 @@ from gameday.faults.nodes import node_victim
 from gameday.faults.pods import check_namespaces
 from gameday.faults.scale import resized
 from gameday.faults.workloads import workload_victim
-from gameday.ledger.edits import Edit
+from gameday.ledger.edits import Edit, same
 from gameday.ledger.operations import Patch
 from gameday.platform.effect import Effect, Kind, of_victim
 from gameday.platform.kinds import check_object
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LOOK = 0.2  # seconds between looks
 # Fields of a workload's spec that change how its next rollout goes, and no pod. revisionHistoryLimit is none
 # of them: a smaller one deletes old revisions, which no undo brings back.
-HARMLESS = ("minReadySeconds", "paused", "progressDeadlineSeconds", "strategy")
+HARMLESS = ("minReadySeconds", "progressDeadlineSeconds", "strategy")
 _PART = re.compile(r"([^.\[\]]+)(?:\[([^.\[\]=]+)=([^\[\]]+)\])?")
 
 
@@ -74,7 +74,7 @@ class Drift(Fault["ArgoCDSpec"]):
         edit = field(wanted.path, wanted.value)
         _check_metadata(edit)
         before = edit.read(obj)
-        if before == wanted.value:
+        if same(before, wanted.value):
             raise PlanError(
                 f"{Ref.of(obj)}: {edit.name} is {edit.shown(before)} already: nothing would change"
             )
@@ -108,8 +108,8 @@ class Drift(Fault["ArgoCDSpec"]):
     async def effects(self, plan: FaultPlan[ArgoCDSpec], world: World) -> tuple[Effect, ...]:
         """The pods that the object loses or starts; what else may follow must be allowed by name."""
         victim = plan.victims[0]
-        if victim.role == "node":
-            return ()
+        if victim.role == "node":  # counted as a whole; DaemonSets and others choose nodes by their labels
+            return (_whatever_follows(victim.ref, _edit(plan)),)
         if victim.ref.namespace is None:
             return (Effect(Kind.CLUSTER_SCOPED, victim.ref, "drifts, for the whole cluster"),)
         obj = await _object(_wanted(plan.spec), world)
@@ -118,9 +118,9 @@ class Drift(Fault["ArgoCDSpec"]):
             return await resized(victim.ref, obj, edit.after, world)
         now = await _victim(obj, edit, world)
         itself = of_victim(replace(now, ref=victim.ref), ends=bool(now.pods))
-        if _is_counted(obj, edit):
+        if is_counted(obj, edit):
             return (itself,)
-        return (itself, Effect(Kind.OTHER, victim.ref, f"what follows from a drift of {edit.name}"))
+        return (itself, _whatever_follows(victim.ref, edit))
 
     async def inject(self, plan: FaultPlan[ArgoCDSpec], step: Step) -> None:
         step.record(since=time.monotonic())
@@ -138,13 +138,13 @@ class Drift(Fault["ArgoCDSpec"]):
             with contextlib.suppress(PlatformError):  # the API is away: the fault stays, and so do we
                 obj, owner = await asyncio.gather(step.kube.find(ref), step.kube.find(application))
                 value = edit.read(obj or {})
-                if not noticed and (value == before or _out_of_sync(owner, ref)):
+                if not noticed and (same(value, before) or _out_of_sync(owner, ref)):
                     noticed = True
                     _tell(f"Argo CD noticed the drift of {edit.name} after {_passed(step)}", step)
-                if value == before:
+                if same(value, before):
                     _tell(f"Argo CD corrected the drift of {edit.name} after {_passed(step)}", step)
                     return
-                if value != edit.after and not edit.strayed(obj or {}, [edit]):
+                if not same(value, edit.after) and not edit.strayed(obj or {}, [edit]):
                     _tell(f"somebody else ended the drift of {edit.name} after {_passed(step)}", step)
                     return
             await asyncio.sleep(LOOK)
@@ -168,7 +168,7 @@ class Drift(Fault["ArgoCDSpec"]):
             where = f"another item holds {edit.shown(edit.after)}"
             return Evidence("partial", (f"{ref}: {edit.name} is not there any more, but {where}", *measured))
         value = edit.read(obj)
-        state = "in" if value == edit.after else "over"
+        state = "in" if same(value, edit.after) else "over"
         return Evidence(state, (f"{ref}: {edit.name} is {edit.shown(value)}", *measured))
 
 
@@ -250,11 +250,35 @@ def _sizes(obj: Object, edit: Edit) -> bool:
     return obj["kind"] in ROLLED and edit.path == ("spec", "replicas") and isinstance(edit.after, int)
 
 
-def _is_counted(obj: Object, edit: Edit) -> bool:
-    """Whether all that follows is known: nothing of labels, annotations, data and how a rollout goes."""
-    if edit.path[0] == "metadata" or obj["kind"] == "ConfigMap":
+def _whatever_follows(ref: Ref, edit: Edit) -> Effect:
+    return Effect(Kind.OTHER, ref, f"what follows from a drift of {edit.name}")
+
+
+def is_counted(obj: Object, edit: Edit) -> bool:
+    """Whether all that follows is known: nothing of labels, annotations, data and how a rollout goes.
+
+    Of a custom resource nothing is known: operators scale and restart by annotations, too.
+    """
+    group = obj["apiVersion"].rpartition("/")[0]
+    custom = "." in group and not group.endswith(".k8s.io")
+    if edit.path[0] == "metadata":
+        return not custom and obj["kind"] != "Pod"  # one that no selector finds any more gets a successor
+    if obj["kind"] == "ConfigMap":
         return True
-    return obj["kind"] in ROLLED and edit.path[0] == "spec" and edit.path[1] in (*HARMLESS, "template")
+    if obj["kind"] not in ROLLED or edit.path[0] != "spec":
+        return False
+    return _rolls(edit) or _pauses(edit) or (not custom and edit.path[1] in HARMLESS)
+
+
+def _rolls(edit: Edit) -> bool:
+    """Whether a rollout may follow, of the template that drifts or of one that waited until now."""
+    return edit.path[:2] in (("spec", "template"), ("spec", "workloadRef")) or (
+        edit.path[:2] == ("spec", "paused") and not edit.after
+    )
+
+
+def _pauses(edit: Edit) -> bool:
+    return edit.path == ("spec", "paused") and edit.after is True
 
 
 async def _victim(obj: Object, edit: Edit, world: World) -> Victim:
@@ -263,7 +287,7 @@ async def _victim(obj: Object, edit: Edit, world: World) -> Victim:
         return node_victim(obj)
     if obj["kind"] not in ROLLED:
         return Victim(Ref.of(obj), "object")
-    if edit.path[:2] in (("spec", "template"), ("spec", "workloadRef")):
+    if _rolls(edit):
         return await workload_victim(obj, world)
     if _sizes(obj, edit):
         return await workload_victim(obj, world, abs(int(obj["spec"].get("replicas", 1)) - edit.after))

@@ -87,6 +87,22 @@ def test_a_drift_is_bounded_by_what_follows_from_it(
     _refused(gameday("plan", write(tmp_path, method=method)), words)
 
 
+async def test_a_drift_that_lets_a_rollout_begin_is_counted(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """All pods of a workload that was paused may be replaced."""
+    inference = Ref("apps/v1", "Deployment", "inference", "inference")
+    method = [{"argocd": {"drift": {**DRIFT, "path": "spec.paused", "value": False}}, "for": "1s"}]
+    file = write(tmp_path, method=method, blastRadius={"pods": 0, "gpus": 0})
+    await kube.patch(inference, {"spec": {"paused": True}}, "merge")
+    try:
+        _refused(await asyncio.to_thread(gameday, "plan", file), "12 pods (at most 0)")
+    finally:
+        await kube.patch(inference, {"spec": {"paused": None}}, "merge")
+    said = await asyncio.to_thread(gameday, "plan", file)
+    assert "spec.paused is unset already" in said.output
+
+
 @asynccontextmanager
 async def labelled(kube: Kube, nodes: list[str], key: str, value: str) -> AsyncIterator[None]:
     async def put(to: str | None) -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gameday.extend import PlanError
 from gameday.faults.argocd import ArgoCDSpec
-from gameday.faults.argocd_drift import field
+from gameday.faults.argocd_drift import field, is_counted
 from gameday.faults.argocd_rollback import choose
 from gameday.ledger.argocd import Rollback
 from gameday.platform.objects import Object, Ref
@@ -100,3 +100,21 @@ def test_a_rollback_survives_its_record() -> None:
         REF, "run-1", entry(1, A), entry(2, B), prune_back=True, options=("CreateNamespace=true",)
     )
     assert Rollback.from_data(operation.to_data()) == operation
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "path", "value", "counted"),
+    [
+        ("apps/v1", "Deployment", "metadata.annotations.a", "b", True),
+        ("v1", "Pod", "metadata.labels.app", None, False),  # its controller would make another one
+        ("keda.sh/v1alpha1", "ScaledObject", "metadata.annotations.a", "0", False),
+        ("apps/v1", "Deployment", "spec.strategy.type", "Recreate", True),
+        ("argoproj.io/v1alpha1", "Rollout", "spec.strategy.canary.steps", [], False),
+        ("apps/v1", "Deployment", "spec.paused", True, True),
+        ("v1", "Service", "spec.selector", {}, False),
+    ],
+)
+def test_what_follows_from_a_drift_is_known_of_few_fields(
+    api_version: str, kind: str, path: str, value: Any, counted: bool
+) -> None:
+    assert is_counted({"apiVersion": api_version, "kind": kind}, field(path, value)) is counted
