@@ -15,8 +15,8 @@ from gameday.experiment.problems import did_you_mean
 from gameday.extend import Already, Evidence, Fault, FaultPlan, Injected, PlanError, Step
 from gameday.faults.pods import check_namespaces
 from gameday.faults.workloads import observed, workload_victim
-from gameday.ledger.edits import Edit
-from gameday.ledger.operations import Patch, Where
+from gameday.ledger.edits import Edit, Where
+from gameday.ledger.operations import Patch
 from gameday.ledger.rollout import SERVING, STEP, WHICH, ChangeVersion, Promote
 from gameday.platform.errors import ApiError
 from gameday.platform.objects import Object, Ref, Resource

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 KNOWN_WITHIN = 5.0  # seconds
 
 
-async def create(kube: Kube, manifest: Object) -> None:
-    """Create any object; a binding again while its Role is not known. Raises PlatformError."""
+async def create(kube: Kube, manifest: Object) -> Object:
+    """The object as it was stored; a binding is created again while its Role is not known.
+
+    Raises PlatformError.
+    """
     deadline = time.monotonic() + KNOWN_WITHIN
     while True:
         try:
-            await kube.create(manifest)
-            return
+            return await kube.create(manifest)
         except ApiError as error:
             unknown = error.status == 404 and manifest["kind"] in ("RoleBinding", "ClusterRoleBinding")
             if not unknown or time.monotonic() > deadline:

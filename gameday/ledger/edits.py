@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from gameday.masking import digest, names_secret
 from gameday.platform.objects import Object
 
 Cell = tuple[Any, ...]
+Where = tuple[str, ...]  # the path of a field
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,38 @@ def _says(stored: Any, sent: Any) -> bool:
         return same(stored, sent) or parse_quantity(str(stored)) == parse_quantity(str(sent))
     except ValueError:
         return False
+
+
+def alterations(sent: Object, stored: Object) -> list[Edit]:
+    """The fields of a new object that a server stored otherwise than they were sent: as admission does.
+
+    What the server adds is none of them: fields that were left to it, and items of a list of objects, as the
+    volume that a pod gets with its account. A Secret's `stringData` is never stored under that name.
+    """
+    secret = sent.get("kind") == "Secret"
+    left_out = ("status", *(("stringData",) if secret else ()))
+    kept = {key: value for key, value in sent.items() if key not in left_out}
+    return [Edit(path, now, sent=(said,), secret=secret) for path, said, now in _otherwise(kept, stored, ())]
+
+
+def _otherwise(sent: Any, stored: Any, path: Where) -> Iterator[tuple[Where, Any, Any]]:
+    if isinstance(sent, dict) and isinstance(stored, dict):
+        for key, value in sent.items():
+            yield from _otherwise(value, stored.get(key), (*path, key))
+    elif sent and isinstance(sent, list) and all(isinstance(i, dict) for i in (*sent, *(stored or ()))):
+        for item in sent:
+            yield from _item_otherwise(item, stored or (), path)
+    elif sent is not None and not (same(stored, sent) or _says(stored, sent)):
+        yield path, sent, stored
+
+
+def _item_otherwise(sent: Object, stored: Iterable[Object], path: Where) -> Iterator[tuple[Where, Any, Any]]:
+    """An item of a list is known by its name, or by all that it holds where it has none."""
+    if name := sent.get("name"):
+        twin = next((i for i in stored if i.get("name") == name), None)
+        yield from _otherwise(sent, twin, (*path[:-1], f"{path[-1]}[name={name}]"))
+    elif not any(next(_otherwise(sent, i, path), None) is None for i in stored):
+        yield path, sent, [*stored] or None
 
 
 def _absent(value: Any) -> bool:

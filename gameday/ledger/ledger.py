@@ -54,7 +54,7 @@ class Entry:
     state: State = State.INTENDED
     message: str = ""
     learned: Mapping[str, Any] = field(default_factory=dict)  # in making and undoing, for the evidence
-    altered: str = ""  # how admission changed what was written; "" where it did not
+    altered: str = ""  # how admission changed what was approved; "" where it did not
     package: str = ""  # which package's operation it is, for who can't read it; "" for this one's own
     acceptance: Mapping[str, str] = field(default_factory=dict)  # who took it over, when and why
     lands_until: float = 0.0  # when a `make` that was not answered can't land any more (monotonic, seconds)
@@ -236,11 +236,12 @@ class Ledger:
         await self.owner.sure()
         with fence.under(self.owner.check):
             patience = 0.0 if entry.operation.interruptible else MAKE_WITHIN
-            await to_the_end(self._make(entry), interrupt_after=patience)
-        if entry.operation.late and not entry.operation.irreversible:
+            recorded = await to_the_end(self._make(entry), interrupt_after=patience)
+        if entry.operation.late and not entry.operation.irreversible and not recorded:
             await self._store_if_possible([entry])  # else a recovery waits for a request that came long ago
 
-    async def _make(self, entry: Entry) -> None:
+    async def _make(self, entry: Entry) -> bool:
+        """Whether the record has it as it was made."""
         try:
             made = await or_leave(entry.operation.make(self.kube), within=CUT_OFF_WITHIN)
         except BaseException as error:  # a cancellation, too, may cut it off at any request
@@ -254,13 +255,15 @@ class Ledger:
             raise
         entry.state, entry.settled = State.MADE, True
         if isinstance(made, Altered):
-            entry.operation, entry.altered = made.operation, made.why
+            entry.operation, entry.learned = made.operation, made.learned
+            entry.altered = "" if made.as_approved else made.why
             await self._store_if_possible([entry])
         else:
             entry.learned = made or {}
         self._tell(entry)
-        if entry.altered:
-            self._warn(f"{entry.operation.ref}: {entry.altered}")
+        if isinstance(made, Altered) and made.why:
+            self._warn(f"{entry.operation.ref}: {made.why}")
+        return isinstance(made, Altered)
 
     async def _close(self, entries: list[Entry], state: State, message: str) -> None:
         for entry in entries:

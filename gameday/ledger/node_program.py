@@ -23,7 +23,7 @@ from gameday.ledger.node_report import (
     waiting_for,
     words_of,
 )
-from gameday.ledger.operations import RUN_LABEL, UNDO_WITHIN, Create, Operation, Refused, Undone
+from gameday.ledger.operations import UNDO_WITHIN, Altered, Create, Operation, Refused, Undone, is_of
 from gameday.node.task import Task
 from gameday.platform.effect import Touch
 from gameday.platform.errors import ApiError, Unreachable, is_answer
@@ -32,8 +32,6 @@ from gameday.platform.objects import Object, Ref, condition, is_finished, is_rea
 from gameday.platform.resources import PODS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from gameday.platform.kube import Kube
 
 END_WITHIN = GRACE + 30.0  # seconds from "stop" to a pod that is gone
@@ -52,6 +50,7 @@ class NodeProgram(Operation):
     task: Task
     settings: Settings
     files: str = ""  # the ConfigMap's name, which another version's files would change
+    uids: tuple[str, ...] = ()  # of its objects, as far as they were heard
     # The program's last words, from one attempt of the undo to the next: its pod is gone by then.
     _last: dict[str, Any] | None = field(default=None, init=False, compare=False, repr=False)
 
@@ -80,6 +79,7 @@ class NodeProgram(Operation):
             "task": self.task.to_data(),
             "settings": self.settings.to_data(),
             "files": self.files,
+            **({"uids": list(self.uids)} if self.uids else {}),
         }
 
     @classmethod
@@ -91,30 +91,38 @@ class NodeProgram(Operation):
             Task.from_data(data["task"]),
             Settings.from_data(data["settings"]),
             files=data.get("files") or data["ref"]["name"],
+            uids=tuple(data.get("uids") or ()),
         )
 
     # -- making --------------------------------------------------------------------------------
 
-    async def make(self, kube: Kube) -> Mapping[str, Any]:
+    async def make(self, kube: Kube) -> Altered:
         """Returns when the pod is created; `report` says how it fares."""
-        await self._create(kube, self.ref, self.task.mode)
-        return {"created": True}
+        why = await self._create(kube, self.ref, self.task.mode)
+        return Altered(self, why, as_approved=True, learned={"created": True})
 
-    async def _create(self, kube: Kube, ref: Ref, mode: str) -> None:
+    async def _create(self, kube: Kube, ref: Ref, mode: str) -> str:
+        """What admission changed of its objects. Their UIDs are kept as each of them is created."""
         wanted = [Create.of(m, self.run) for m in self._objects()]
         done = await asyncio.gather(*(self._ensure(kube, c) for c in wanted), return_exceptions=True)
         if failed := [r for r in done if isinstance(r, BaseException)]:
             raise min(failed, key=is_answer)  # one whose object may still come, if there is any
         body = pod(ref, self.task, self.run, self.node, self.settings, mode, self.files)
-        await self._ensure(kube, Create.of(body, self.run))
+        done.append(await self._ensure(kube, Create.of(body, self.run)))
+        return "; ".join(why for why in done if isinstance(why, str) and why)
 
-    async def _ensure(self, kube: Kube, create: Create) -> None:
+    async def _ensure(self, kube: Kube, create: Create) -> str:
         try:
-            await create.make(kube)
+            made = await create.make(kube)
         except ApiError as error:
             found = await kube.find(create.ref) if error.reason == "AlreadyExists" else None
             if found is None or not self._ours(found) or not _as_made(found, create.manifest or {}):
                 raise
+            return ""
+        assert made is not None
+        assert isinstance(made.operation, Create)
+        self.uids += made.operation.uids
+        return f"{create.ref}: {made.why}" if made.why else ""
 
     async def report(self, kube: Kube) -> Report:
         """The report in the pod's status and log. Raises PlatformError."""
@@ -263,13 +271,13 @@ class NodeProgram(Operation):
         return Ref("v1", "Pod", f"{self.ref.name}{AGAIN}", self.ref.namespace)
 
     def _helpers(self) -> list[Create]:
-        return [Create(Ref.of(m), self.run) for m in self._objects()]
+        return [Create(Ref.of(m), self.run, uids=self.uids) for m in self._objects()]
 
     def _objects(self) -> list[Object]:
         return helpers(self.ref, self.task, self.run, self.files)
 
     def _ours(self, obj: Object) -> bool:
-        return bool((obj["metadata"].get("labels") or {}).get(RUN_LABEL) == self.run)
+        return is_of(self.run, obj, self.uids)
 
     async def _left(self, kube: Kube) -> list[Ref]:
         refs = [self.ref, self._second, *(c.ref for c in self._helpers())]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from gameday.experiment import registry
 from gameday.experiment.text import shorten
 from gameday.ledger import binding
-from gameday.ledger.edits import Edit, at, patch_body, same
+from gameday.ledger.edits import Edit, Where, alterations, at, patch_body, same
 from gameday.ledger.field_owners import foreign_owner, is_held, last_writer
 from gameday.platform.chaos_mesh import complaints
 from gameday.platform.complaints import warnings_about
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from gameday.platform.kube import Kube
 
 T = TypeVar("T")
-Where = tuple[str, ...]  # the path of a field
 RUN_LABEL = "gameday.dev/run"  # on every object a run creates: says whose it is
 UNDO_WITHIN = 300.0  # seconds that an undo may take which waits for nobody
 GONE_WITHIN = 60.0  # seconds that an object with finalizers may take to go
@@ -39,6 +38,7 @@ LATE = 60.0  # seconds: kube-apiserver's default --request-timeout, after which 
 FOLLOWED_WITHIN = 600.0  # seconds: a MIG manager that restarts a node takes minutes
 FOLLOW_EVERY = 0.5  # seconds between two looks
 ATTEMPTS = 8  # at a patch that others keep racing
+LONGEST = 200  # characters of a value that admission changed
 
 
 class Refused(Failure):
@@ -79,14 +79,16 @@ class Ended:
 
 @dataclass(frozen=True)
 class Altered:
-    """A change that the server stored otherwise than it was sent, as mutating admission does.
+    """A change as the server stored it, by which its undo knows what is ours.
 
-    `operation` is the change as it was stored, by which its undo knows what is ours. `why` says what was
-    written and what was stored; "" where the two mean the same.
+    `why` says what was written and what was stored, where mutating admission made something else of it; ""
+    where the two mean the same. `as_approved`: the fault may be in nevertheless, and is waited for.
     """
 
     operation: Operation
     why: str = ""
+    as_approved: bool = False
+    learned: Mapping[str, Any] = field(default_factory=dict)  # as `make` gives it otherwise
 
 
 class Operation(ABC):
@@ -456,9 +458,15 @@ class Patch(Operation):
 def _altered(edits: Iterable[Edit]) -> str:
     """What admission changed, of edits as they were stored; "" for nothing."""
     changed = [
-        f"{e.name}: {e.shown(e.sent[0])} was written, {e.shown(e.after)} was stored" for e in edits if e.sent
+        f"{e.name}: {_short(e, e.sent[0])} was written, {_short(e, e.after)} was stored"
+        for e in edits
+        if e.sent
     ]
     return f"the API server's admission changed {'; '.join(changed)}" if changed else ""
+
+
+def _short(edit: Edit, value: Any) -> str:
+    return shorten(edit.shown(value), LONGEST)
 
 
 async def until_in(ref: Ref, attempt: Callable[[bool], Awaitable[T | None]]) -> T:
@@ -511,8 +519,9 @@ async def _renewed(kube: Kube, obj: Object) -> bool:
 
 @dataclass(frozen=True)
 class Create(Operation):
-    """Create an object; undo deletes it, if it carries our run's label, and waits until it is gone.
+    """Create an object; undo deletes it, if it is ours, and waits until it is gone.
 
+    The object is ours by its UID, and by the run's label where nobody heard the answer that gives the UID.
     `force` removes finalizers that nobody has removed `within` seconds; without it that is reported.
     `propagation` Foreground makes the object stay until all that it owns is gone.
     """
@@ -525,6 +534,7 @@ class Create(Operation):
     force: bool = False
     within: float = GONE_WITHIN
     propagation: str = "Background"
+    uids: tuple[str, ...] = ()  # those that the object may have, once an answer gave one
 
     @classmethod
     def of(cls, manifest: Object, run: str, force: bool = False, **options: Any) -> Self:
@@ -552,16 +562,21 @@ class Create(Operation):
             "force": self.force,
             "within": self.within,
             "propagation": self.propagation,
+            **({"uids": list(self.uids)} if self.uids else {}),
         }
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Self:
         options = {k: data[k] for k in ("force", "within", "propagation") if k in data}
-        return cls(Ref.from_data(data["ref"]), data["run"], **options)
+        return cls(Ref.from_data(data["ref"]), data["run"], uids=tuple(data.get("uids") or ()), **options)
 
-    async def make(self, kube: Kube) -> None:
+    async def make(self, kube: Kube) -> Altered | None:
+        """What was stored, with its UID. (None is for subclasses of other packages, which need not say.)"""
         assert self.manifest is not None, "an operation read back from a record can only be undone"
-        await binding.create(kube, self.manifest)
+        stored = await binding.create(kube, self.manifest)
+        changed = alterations(self.manifest, stored)
+        only_named = all(edit.path[0] == "metadata" for edit in changed)
+        return Altered(replace(self, uids=(stored["metadata"]["uid"],)), _altered(changed), only_named)
 
     async def undo(self, kube: Kube) -> Undone:
         obj = await kube.find(self.ref)
@@ -598,7 +613,16 @@ class Create(Operation):
         return None if self._ours(obj) else Ended(f"{self.ref} is somebody else's by now")
 
     def _ours(self, obj: Object) -> bool:
-        return bool((obj["metadata"].get("labels") or {}).get(RUN_LABEL) == self.run)
+        return is_of(self.run, obj, self.uids)
+
+
+def is_of(run: str, obj: Object, uids: Collection[str]) -> bool:
+    """Whether a run created an object: one of these, or one that carries its label.
+
+    Admission may take the label off, and so may anybody later; the UID stays what the answer said.
+    """
+    meta = obj["metadata"]
+    return meta["uid"] in uids or (meta.get("labels") or {}).get(RUN_LABEL) == run
 
 
 async def _gone(kube: Kube, ref: Ref, within: float) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from gameday.ledger.edits import Edit, at
-from gameday.ledger.operations import Operation, Patch, Undone, Where
+from gameday.ledger.edits import Edit, Where, at
+from gameday.ledger.operations import Operation, Patch, Undone
 from gameday.platform.objects import Object, Ref
 
 if TYPE_CHECKING:

@@ -12,9 +12,12 @@ import pytest
 from gameday.events import Event, Warn
 from gameday.ledger.edits import Edit
 from gameday.ledger.ledger import Ledger
-from gameday.ledger.operations import Patch
+from gameday.ledger.node_pod import Settings
+from gameday.ledger.node_program import NodeProgram
+from gameday.ledger.operations import Create, Patch
 from gameday.ledger.recovery import How, recover
 from gameday.ledger.store import ensure_namespace
+from gameday.node.task import Task
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from tests.e2e.experiments import write
@@ -28,6 +31,7 @@ NAMESPACE = "platform"
 RUN = "admission-test"
 REPLICAS = ("spec", "replicas")
 GROUP = "admissionregistration.k8s.io/v1"
+WITHOUT_LABELS = "has(object.metadata.labels) ? [JSONPatch{op: 'remove', path: '/metadata/labels'}] : []"
 CHANGED = "spec.replicas: 0 was written, 2 was stored"
 
 
@@ -71,7 +75,10 @@ def _policy(name: str, workload: Ref, condition: str, value: int) -> list[Object
         "matchConditions": [named, {"name": "when", "expression": f"{probe} || {condition}"}],
         "failurePolicy": "Fail",
         "reinvocationPolicy": "Never",
-        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": set_to}],
+        "mutations": [
+            {"patchType": "ApplyConfiguration", "applyConfiguration": set_to},
+            {"patchType": "JSONPatch", "jsonPatch": {"expression": WITHOUT_LABELS}},
+        ],
     }
     meta = {"name": name}
     bound: Object = {"kind": "MutatingAdmissionPolicyBinding", "metadata": meta, "spec": {"policyName": name}}
@@ -165,6 +172,18 @@ async def test_a_later_undo_of_ours_makes_nobodys_value_ours(
     assert await _replicas(kube, workload) == 6
 
 
+async def test_an_api_server_alone_stores_what_a_program_on_a_node_is_made_of(
+    ledger: Ledger, heard: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its built-in admission adds to a pod is nothing that anybody has to be warned of."""
+    task = Task(RUN, "kubelet-stop", lease=("gameday", RUN), pod=("gameday", RUN))
+    ref = Ref("v1", "Pod", RUN, "gameday")
+    await ledger.step("1").perform([NodeProgram(ref, RUN, "no-node", task, Settings("python"))])
+    assert [e for e in heard if isinstance(e, Warn)] == []
+    monkeypatch.setattr("gameday.ledger.node_program.END_WITHIN", 1.0)  # no kubelet ends it
+    await ledger.undo()
+
+
 # -- real policies ---------------------------------------------------------------------------------
 
 
@@ -177,6 +196,20 @@ async def test_what_was_stored_is_recorded_said_and_put_back(
         assert [CHANGED in e.message for e in heard if isinstance(e, Warn)] == [True]
         assert await _by_another_process(kube) == ["restored"]
     assert await _replicas(kube, workload) == 4
+
+
+async def test_a_new_object_without_the_runs_label_is_said_and_goes_again(
+    policy: Policy, kube: Kube, ledger: Ledger, workload: Ref, heard: list[Event]
+) -> None:
+    async with policy(workload, "true", 2):
+        create = Create.of(deployment(NAMESPACE, f"{workload.name}-made", 7), RUN)
+        await ledger.step("1").perform([create])
+    assert "labels" not in (await kube.get(create.ref))["metadata"]
+    (said,) = (e.message for e in heard if isinstance(e, Warn))
+    assert "spec.replicas: 7 was written, 2 was stored" in said
+    assert f"metadata.labels: {{'gameday.dev/run': '{RUN}'}} was written, unset was stored" in said
+    assert await _by_another_process(kube) == ["restored"]
+    assert await kube.find(create.ref) is None
 
 
 async def test_an_answer_that_nobody_heard_is_put_back(

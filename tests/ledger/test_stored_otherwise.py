@@ -1,0 +1,153 @@
+"""What an API server stored otherwise than it was sent is ours all the same, and is said."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gameday.events import Event, Warn
+from gameday.ledger.edits import alterations
+from gameday.ledger.keeping import ensure_namespace
+from gameday.ledger.ledger import Ledger
+from gameday.ledger.node_pod import Settings
+from gameday.ledger.node_program import NodeProgram
+from gameday.ledger.operations import Create, Operation
+from gameday.ledger.recovery import How, recover
+from gameday.node.task import Task
+from gameday.platform.kube import Kube
+from gameday.platform.objects import Object, Ref
+from tests.support.ledgers import unguarded
+from tests.support.unruly import Unruly
+
+pytestmark = pytest.mark.fast
+
+RUN = "stored-otherwise"
+MAP: Object = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "map", "namespace": "default"},
+    "data": {"mode": "one"},
+}
+PROGRAM = Ref("v1", "Pod", "program", "default")
+TASK = Task("program", "kubelet-stop", lease=("gameday", RUN), pod=("default", "program"))
+OPERATIONS: dict[str, Callable[[], Operation]] = {
+    "an object": lambda: Create.of(MAP, RUN),
+    "a program": lambda: NodeProgram(PROGRAM, RUN, "gpu-0", TASK, Settings("python")),
+}
+
+
+class Admitted(Kube):
+    """A client each of whose new objects in `default` is changed on its way, as by mutating admission."""
+
+    admit: Callable[[Object], object] = staticmethod(lambda obj: None)
+
+    async def request(self, method: str, path: str, **more: Any) -> bytes:
+        if method == "POST" and "/namespaces/default/" in path:
+            more["body"] = copy.deepcopy(more["body"])
+            self.admit(more["body"])
+        return await super().request(method, path, **more)
+
+
+@pytest.fixture
+async def kube(server: Unruly) -> AsyncIterator[Admitted]:
+    async with await Admitted.connect(server.kubeconfig) as client:
+        assert isinstance(client, Admitted)
+        await ensure_namespace(client)
+        yield client
+
+
+@pytest.fixture
+def heard() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def ledger(kube: Kube, tmp_path: Path, heard: list[Event]) -> Ledger:
+    return unguarded(kube, RUN, tmp_path, {}, heard.append)
+
+
+def _bare(obj: Object) -> None:
+    obj["metadata"].pop("labels")
+
+
+@pytest.mark.parametrize("by", ["this process", "another process"])
+@pytest.mark.parametrize("what", OPERATIONS)
+async def test_an_object_without_the_runs_label_is_ours_by_its_uid(
+    what: str,
+    by: str,
+    kube: Admitted,
+    ledger: Ledger,
+    heard: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was "kept", as somebody else's, or "restored", and stayed where it was."""
+    monkeypatch.setattr("gameday.ledger.node_program.END_WITHIN", 1.0)
+    kube.admit = _bare
+    (entry,) = await ledger.step("1").perform([OPERATIONS[what]()])
+    assert await kube.find(entry.operation.ref) is not None
+    (said,) = (e.message for e in heard if isinstance(e, Warn))
+    assert "the API server's admission changed metadata.labels: {'gameday.dev/run': " in said
+    if by == "this process":
+        audits = await ledger.restore()
+    else:
+        audits = list((await recover(kube, RUN, lambda _: None, how=How(force=True))).audits)
+    assert [a.state for a in audits] == ["restored"]
+    assert await kube.find(entry.operation.ref) is None
+
+
+async def test_one_that_took_its_name_is_left(kube: Admitted, ledger: Ledger) -> None:
+    await ledger.step("1").perform([Create.of(MAP, RUN)])
+    await kube.delete(Ref.of(MAP))
+    kube.admit = _bare
+    theirs = Ref.of(await kube.create(MAP | {"metadata": MAP["metadata"] | {"labels": {"a": "b"}}}))
+    assert [a.state for a in await ledger.restore()] == ["restored"]
+    assert await kube.find(theirs) is not None
+
+
+async def test_whatever_was_stored_otherwise_is_said(
+    kube: Admitted, ledger: Ledger, heard: list[Event]
+) -> None:
+    """What was approved is not in force, so nobody waits for it to be."""
+    kube.admit = lambda obj: obj["data"].update(mode="all", more="of it")
+    (entry,) = await ledger.step("1").perform([Create.of(MAP, RUN)])
+    said = "the API server's admission changed data.mode: one was written, all was stored"
+    assert [e.message for e in heard if isinstance(e, Warn)] == [f"{Ref.of(MAP)}: {said}"]
+    assert entry.altered == said
+
+
+BOX = {"name": "box", "image": "python", "env": [{"name": "A", "value": "1"}]}
+SENT: Object = {
+    "kind": "Pod",
+    "metadata": {"labels": {}, "annotations": None},
+    "spec": {"containers": [BOX], "tolerations": [{"operator": "Exists"}], "hostPID": False, "names": ["a"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ({}, []),
+        ({"containers": [{**BOX, "env": [*BOX["env"], {"name": "B"}]}, {"name": "sidecar"}]}, []),
+        ({"tolerations": [{"key": "a"}, {"operator": "Exists", "effect": "NoExecute"}]}, []),
+        ({"containers": [BOX | {"image": "mirror/python"}]}, ["spec.containers[name=box].image"]),
+        ({"containers": [{"name": "sidecar"}]}, ["spec.containers[name=box]"]),
+        ({"tolerations": [{"key": "a"}]}, ["spec.tolerations"]),
+        ({"hostPID": True}, ["spec.hostPID"]),
+        ({"names": ["a", "b"]}, ["spec.names"]),
+    ],
+)
+def test_what_counts_as_stored_otherwise(stored: Object, said: list[str]) -> None:
+    """What the server adds does not: but another word in a list of words says something else."""
+    spec = {k: v for k, v in SENT["spec"].items() if v is not False} | stored
+    found = {"kind": "Pod", "metadata": {"annotations": {"a": "b"}}, "spec": spec, "status": {}}
+    assert [e.name for e in alterations(SENT, found)] == said
+
+
+def test_nobody_is_shown_what_a_secret_holds() -> None:
+    sent = {"kind": "Secret", "stringData": {"b": "hidden"}, "data": {"a": "aGlkZGVu"}}
+    (edit,) = alterations(sent, {"kind": "Secret", "data": {"a": "b3RoZXI="}})
+    assert not any(value in str(edit) for value in ("aGlkZGVu", "b3RoZXI="))
