@@ -19,7 +19,7 @@ _CLOCK = (
     "+ utcFormat(abs(datum.value), '%M:%S') : utcFormat(abs(datum.value), '%-M:%S'))"
 )
 _FIGURE = "format(datum.value * factor, ',.3~r') + suffix"
-_DIGIT = 7  # pixels, at most, of a character of a bound's name
+_DIGIT = 7  # pixels, at most, of a character of a name in a chart
 _FONT = "Inter, 'Segoe UI', 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 _CONFIG: dict[str, Any] = {
     "background": "transparent",
@@ -52,14 +52,17 @@ def specification() -> dict[str, Any]:
     inside = {"value": {"expr": "clamp(scale('y', datum.y), 0, height)"}}  # else it makes a chart larger
     until, label = {"field": "x2"}, {"field": "label", "type": "nominal"}
     colours = {"domain": list(range(COLOURED + 1)), "range": _COLOURS}
+    at = "clamp(scale('x', datum.x), 0, width)"
+    room = f"(clamp(scale('x', datum.until), 0, width) - {at}) / {_DIGIT}"  # characters up to the next name
     fault_name = {
         "color": "var(--fault)",
         "align": "left",
         "baseline": "bottom",
         "dy": -4,
-        "limit": {"expr": "max(24, scale('x', datum.until) - scale('x', datum.x) - 8)"},
-        "x": {"expr": "clamp(scale('x', datum.x), 0, width)"},
-        "opacity": {"expr": "datum.x2 < x0 || datum.x > x1 ? 0 : 1"},
+        "x": {"expr": at},
+        # Whole, or the step's number alone: of a name that is cut a reader sees another one.
+        "text": {"expr": f"length(datum.label) <= {room} ? datum.label : datum.step"},
+        "opacity": {"expr": f"datum.x2 < x0 || datum.x > x1 || length(datum.step) > {room} ? 0 : 1"},
     }
     alert_name = {
         "color": "var(--alert)",
@@ -81,7 +84,7 @@ def specification() -> dict[str, Any]:
     layers = [
         _layer("windows", "rect", {"color": "var(--fault)", "opacity": 0.1, "clip": True}, x=x, x2=until),
         _layer("windows", "rule", {"color": "var(--fault)", "opacity": 0.5, "clip": True}, x=x),
-        _layer("windows", "text", fault_name, y={"value": 0}, text=label),
+        _layer("windows", "text", fault_name, y={"value": 0}),
         _layer("gaps", "rect", {"color": "var(--muted)", "opacity": 0.16, "clip": True}, x=x, x2=until),
         _layer("alerts", "rule", {"color": "var(--alert)", "strokeDash": [2, 3], "clip": True}, x=x),
         _layer("alerts", "text", alert_name, x=x, y={"value": {"expr": "height"}}, text=label),

@@ -105,7 +105,7 @@ def chart(retro: Retrospective, query: Query, points: int = POINTS) -> Chart:
 def windows(retro: Retrospective) -> list[dict[str, Any]]:
     """When each fault was in force; one that never came out lasts to the end of the log.
 
-    `until` is where the next one begins: its name has room to there.
+    `until` is where the next one begins: there is room for a name to there, or else for its step's number.
     """
     begun = sorted((f for f in retro.faults if f.start is not None), key=lambda f: f.start or 0)
     starts = [_ms(retro, f.start) for f in begun] + [_ms(retro, retro.run.ended)]
@@ -114,7 +114,8 @@ def windows(retro: Retrospective) -> list[dict[str, Any]]:
             "x": starts[i],
             "x2": _ms(retro, f.out if f.out is not None else retro.run.ended),
             "until": starts[i + 1],
-            "label": f.label if len(begun) <= 6 else f.step,
+            "label": f.label,
+            "step": f.step,
         }
         for i, f in enumerate(begun)
     ]

@@ -121,11 +121,23 @@ def test_every_state_has_a_colour_of_its_own_in_the_timeline(state: str) -> None
 
 WIDER = """() => [...document.querySelectorAll("body, nav, .scroll:not(.tall), .tall, .chart, .lanes, pre")]
   .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.className || box.tagName)"""
-CUT = """() => [...document.querySelectorAll(".plot svg text[fill='var(--bound)']")].filter((text) => {
-  const plot = text.closest("svg").querySelector("path.background").getBoundingClientRect();
-  const name = text.getBoundingClientRect();
-  return text.getAttribute("opacity") !== "0" && (name.left < plot.left || name.right > plot.right);
-}).map((text) => text.textContent)"""
+CUT = """() => {
+  const whole = (inner, outer) => inner.left >= outer.left - 1 && inner.right <= outer.right + 1;
+  const hidden = (inner, outer) => inner.top >= outer.bottom - 1;
+  const cut = [...document.querySelectorAll(".plot svg text")].filter((text) => {
+    const plot = text.closest("svg").querySelector("path.background").getBoundingClientRect();
+    const shown = text.getAttribute("opacity") !== "0" && !text.closest(".role-axis");
+    return shown && (text.textContent.endsWith("…") || !whole(text.getBoundingClientRect(), plot));
+  });
+  cut.push(...[...document.querySelectorAll(".lname, .pname, .g-phase text")].filter((box) => {
+    const words = document.createRange();
+    words.selectNodeContents(box);
+    const name = words.getBoundingClientRect();
+    const clip = box.closest(".pname, .lname, svg").getBoundingClientRect();
+    return !hidden(name, clip) && !whole(name, clip);
+  }));
+  return cut.map((box) => box.textContent);
+}"""
 
 
 async def test_nothing_is_cut_or_scrolls_sideways_on_a_phone(chromium: Browser, page_file: Path) -> None:
@@ -133,8 +145,13 @@ async def test_nothing_is_cut_or_scrolls_sideways_on_a_phone(chromium: Browser, 
         await browser.drawn(page)
         assert await page.evaluate("document.documentElement.scrollWidth") <= 390
         assert await page.evaluate(WIDER) == []
-        assert await page.locator(".plot svg text[fill='var(--bound)']").count() > 2
+        for kind in ("bound", "fault"):
+            assert await page.locator(f".plot svg text[fill='var(--{kind})'][opacity='1']").count() > 2
         assert await page.evaluate(CUT) == []
+        for width in (500, 800, 1000, 1280):
+            await page.set_viewport_size({"width": width, "height": 900})
+            assert await page.evaluate(CUT) == [], width
+        assert await page.get_by_text("phases, in order: preflight, baseline, method, recovery").is_visible()
         assert await page.locator("td[data-column='Worst during']").count() > 0
     assert trouble == []
 
