@@ -6,12 +6,14 @@ import inspect
 import textwrap
 from typing import Any
 
+from pydantic import BaseModel
 from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
 from gameday.cli import terminal
+from gameday.experiment.text import plain
 
 
 def show(classes: dict[str, Any]) -> None:
@@ -33,4 +35,4 @@ def show(classes: dict[str, Any]) -> None:
 
 
 def _text(value: Any) -> str:
-    return "unset" if value is None else repr(value) if value == "" else str(value)
+    return plain(value.model_dump(by_alias=True) if isinstance(value, BaseModel) else value)

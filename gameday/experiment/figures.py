@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from gameday.experiment.text import plain
+
 UNITS = {"s": "s", "ms": "s", "us": "s", "ns": "s", "m": "s", "h": "s", "%": "ratio"}
 UNITS |= {"Ki": "bytes", "Mi": "bytes", "Gi": "bytes", "Ti": "bytes"}
 
@@ -38,7 +40,7 @@ def figure(value: float | str | None, unit: str = "", digits: int = 3) -> str:
     if value is None:
         return "—"
     if isinstance(value, str | bool):
-        return str(value)
+        return plain(value)
     if not math.isfinite(value):
         return "no number"
     factor, suffix = scale_for(unit, value)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -41,7 +42,7 @@ class TextValue(ABC):
 def scalar_text(value: object) -> str:
     """The text a person would write for a YAML scalar. Raises ValueError for anything else."""
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return plain(value)
     if isinstance(value, str | int | float):
         return str(value).strip()
     raise ValueError(f"expected one value, found {describe(value)}")
@@ -52,12 +53,34 @@ def describe(value: object) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return plain(value)
     if isinstance(value, int | float):
         return f"the number {shorten(str(value))}"
     if isinstance(value, str):
         return f'the text "{shorten(value)}"' if value else "an empty text"
     return "a list" if isinstance(value, list | tuple) else "a mapping"
+
+
+def plain(value: object) -> str:
+    """A value as JSON writes it, for a sentence: `true`, `0`, `["a"]`; a text as it is, None as `unset`.
+
+    Sentences say by this alone what a field, a bound or a probe holds: `True`, `0.0` and `None` are Python's.
+    """
+    simple = _as_json(value)
+    if isinstance(simple, str):
+        return simple or '""'
+    return "unset" if simple is None else json.dumps(simple, ensure_ascii=False)
+
+
+def _as_json(value: object) -> Any:
+    """Plain data, with whole floats as integers; a text for anything that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(inner) for inner in value]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 1e15 else value
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 MOST_NAMES = 5  # of a list, before "and N more"

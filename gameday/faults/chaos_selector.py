@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gameday.experiment.selector import Selector
+from gameday.experiment.text import describe, plain
 from gameday.extend import PlanError
 from gameday.faults.pods import check_namespaces
 from gameday.platform.chaos_mesh import API_VERSION
@@ -177,8 +178,7 @@ def free(
 
 def text(selector: Object) -> str:
     """A selector on one line, for messages."""
-    parts = [f"{key}: {value}" for key, value in selector.items() if value]
-    return "{" + ", ".join(parts).replace("'", "") + "}"
+    return plain({key: value for key, value in selector.items() if value}).replace('"', "")
 
 
 def _number(mode: str, value: Any, most: int | None) -> int:
@@ -188,7 +188,7 @@ def _number(mode: str, value: Any, most: int | None) -> int:
         number = 0
     if number < 1 or (most is not None and number > most):
         wanted = f"a number from 1 to {most}" if most else "a number from 1"
-        raise PlanError(f"mode {mode} needs `value`: {wanted} in quotes, found {value!r}")
+        raise PlanError(f"mode {mode} needs `value`: {wanted} in quotes, found {describe(value)}")
     return number
 
 

@@ -166,7 +166,9 @@ def _of_container(container: Object, spec: PodResizeSpec) -> Iterator[Edit]:
 
 
 def _words(edits: list[Edit]) -> str:
-    return ", ".join(f"{'.'.join(e.inside[1:])} of {e.item[0][1]} {e.before} → {e.after}" for e in edits)
+    return ", ".join(
+        f"{'.'.join(e.inside[1:])} of {e.item[0][1]} {e.shown(e.before)} → {e.shown(e.after)}" for e in edits
+    )
 
 
 async def _refusal(pod: Object, edits: list[Edit], world: World) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from gameday.experiment.model import DNSLabel, ObjectName, Spec
 from gameday.experiment.quantity import parse_quantity
+from gameday.experiment.text import plain
 from gameday.experiment.values import QualifiedName
 from gameday.extend import Already, Evidence, Fault, FaultPlan, Injected, PlanError, Step
 from gameday.faults.pods import check_namespaces
@@ -81,7 +82,7 @@ class Quota(Fault[QuotaSpec]):
             return Evidence("out", (f"{plan.victims[0].ref} was deleted meanwhile",))
         hard, used = _status(quota, "hard"), _status(quota, "used")
         wanted = quota["spec"].get("hard") or {}
-        facts = tuple(f"{n}: {used.get(n, '0')} used of {hard.get(n)}" for n in plan.data["after"])
+        facts = tuple(f"{n}: {used.get(n, '0')} used of {plain(hard.get(n))}" for n in plan.data["after"])
         ours = [wanted.get(n) == a for n, a in plan.data["after"].items()]
         if any(hard.get(n) != wanted.get(n) for n in plan.data["after"]) or any(ours) != all(ours):
             return Evidence("partial", facts)

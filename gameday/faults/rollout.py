@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from gameday.experiment.model import DNSLabel, EndingSpec, ObjectName, PositiveDuration, Spec
 from gameday.experiment.problems import did_you_mean
+from gameday.experiment.text import plain
 from gameday.extend import Already, Evidence, Fault, FaultPlan, Injected, PlanError, Step
 from gameday.faults.pods import check_namespaces
 from gameday.faults.workloads import observed, workload_victim
@@ -248,7 +249,7 @@ def _reads(rollout: Object) -> tuple[str, ...]:
 
 
 def _shown(serving: Mapping[str, Any]) -> str:
-    return ", ".join(f"{value} ({name})" for name, value in serving.items())
+    return ", ".join(f"{plain(value)} ({name})" for name, value in serving.items())
 
 
 def _irreversible(rollout: Object, action: str) -> str:

@@ -217,7 +217,7 @@ class Rollback(Operation):
         if busy := under_way(application):
             return Undone("kept", f"an operation of {initiator(busy)} is in progress, and is left to it")
         if failed and mark == self.restoring and tried:
-            why = f"{last['phase']}: {last.get('message')}"
+            why = f"{last['phase']}: {last.get('message') or 'no message'}"
             return Undone("failed", f"the sync back to {self._before} ended in {why}")
         if same_deployment(now, self.before):
             return None

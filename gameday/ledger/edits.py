@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gameday.experiment.quantity import parse_quantity
+from gameday.experiment.text import plain
 from gameday.masking import digest, names_secret
 from gameday.platform.objects import Object
 
@@ -64,7 +65,7 @@ class Edit:
     @property
     def name(self) -> str:
         """The field in words, as spec.containers[name=server].resources.limits.cpu."""
-        keys = "[" + ",".join(f"{k}={v}" for k, v in self.item) + "]" if self.item else ""
+        keys = "[" + ",".join(f"{k}={plain(v)}" for k, v in self.item) + "]" if self.item else ""
         return ".".join([".".join(self.path) + keys, *self.inside])
 
     def __str__(self) -> str:
@@ -75,7 +76,7 @@ class Edit:
         """A value of the field for people; of one that is a secret, or is named as one, the digest."""
         named = (*self.path, *(str(v) for _, v in self.item), *self.inside)
         hidden = self.secret or any(map(names_secret, named))
-        return text(value) if value is None or not hidden else digest(value)
+        return plain(value) if value is None or not hidden else digest(value)
 
     @property
     def cell(self) -> Cell:
@@ -212,11 +213,6 @@ def at(value: Any, path: Iterable[str]) -> Any:
     for part in path:
         value = value.get(part) if isinstance(value, dict) else None
     return value
-
-
-def text(value: Any) -> str:
-    """A value for people."""
-    return "unset" if value is None else str(value)
 
 
 def same(a: Any, b: Any) -> bool:

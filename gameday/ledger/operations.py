@@ -14,7 +14,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from gameday.experiment import registry
-from gameday.experiment.text import shorten
+from gameday.experiment.text import plain, shorten
 from gameday.ledger import binding
 from gameday.ledger.edits import Edit, Where, alterations, at, patch_body, same
 from gameday.ledger.field_owners import foreign_owner, is_held, last_writer
@@ -417,7 +417,8 @@ class Patch(Operation):
         """The first field that a controller has not brought back yet."""
         for path, before in self.follows:
             if (now := at(obj, path)) != before:
-                text = f"{'.'.join(path)} is {now}, and was {before}: no controller has followed the undo"
+                words = f"{'.'.join(path)} is {plain(now)}, and was {plain(before)}"
+                text = f"{words}: no controller has followed the undo"
                 return Undone("failed", text)
         return None
 

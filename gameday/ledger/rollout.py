@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from gameday.experiment.text import plain
 from gameday.ledger.edits import Edit, Where, at
 from gameday.ledger.operations import Operation, Patch, Undone
 from gameday.platform.objects import Object, Ref
@@ -41,7 +42,7 @@ class ChangeVersion(Patch):
     def _behind(self, obj: Object) -> Undone | None:
         for path, before in self.follows:
             now = at(obj, path)
-            text = f"{'.'.join(path)} is {now}, and was {before}"
+            text = f"{'.'.join(path)} is {plain(now)}, and was {plain(before)}"
             if path == STEP and int(now or 0) < int(before or 0):
                 return Undone("irreversible", f"its update starts again from its first step: {text}")
             if now == before or path == STEP:

@@ -68,7 +68,11 @@ is: 0
             return await _gpud(spec, nodes)
         if spec.condition is not None:
             found = [(_name(n), condition(n, spec.condition)) for n in nodes]
-            said = [f"{name}: {c.get('message')}" for name, c in found if c.get("status") == "True"]
+            said = [
+                f"{name}: {c.get('message') or 'no message'}"
+                for name, c in found
+                if c.get("status") == "True"
+            ]
             series = tuple((name, str(c["status"])) for name, c in found if c)
             return Measurement(series, "; ".join(said[:5]))
         ask = allocatable_gpus if spec.count == "allocatable" else _lost

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from gameday import events
 from gameday.inert import one_line
+from gameday.run.reading import value_text
 from gameday.states import Reading
 
 PHASES = ("preflight", "baseline", "method", "recovery", "audit", "done")
@@ -150,7 +151,7 @@ class LiveView:
         for probe in self._probes.values():
             if probe.purpose == "abort":
                 continue
-            value = f"{probe.value:.4g}" if isinstance(probe.value, float | int) else str(probe.value or "–")
+            value = "–" if probe.value is None else value_text(probe.value, probe.expected)
             state = "not looked at" if probe.counted == Reading.IGNORED else probe.state
             table.add_row(
                 probe.probe, Text(state, STATE_STYLE.get(probe.state, "")), value, Text(probe.expected, "dim")
@@ -202,7 +203,7 @@ def _words(event: events.Event) -> tuple[str, str, str] | None:
         case events.Probed() if event.purpose == "abort":
             return None
         case events.Probed() if event.counted not in _WELL:
-            value = f"{event.value:.4g}" if isinstance(event.value, float | int) else str(event.value or "")
+            value = "" if event.value is None else value_text(event.value, event.expected)
             return (
                 "probe",
                 f"{event.probe}: {event.state} {value} (expected {event.expected}) {event.message}",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from gameday.experiment.figures import figure, unit_of
 from gameday.experiment.model import AbortIf, Check, Expectation
-from gameday.experiment.text import shorten
+from gameday.experiment.text import plain, shorten
 from gameday.extend import Measurement, Value
 from gameday.states import Reading as State
 
@@ -81,7 +81,7 @@ def number(value: Value | None) -> float | None:
 def value_text(value: Value | None, expected: str = "") -> str:
     """A value in the unit of what is expected of it, close enough to see on which side of a bound it is."""
     if not isinstance(value, float):
-        return str(value)
+        return plain(value)
     if math.isfinite(value):
         return figure(value, unit_of(expected), digits=4)
     return "NaN" if math.isnan(value) else f"{value:+}".title()  # as Prometheus writes them
@@ -142,7 +142,7 @@ def _why_nothing(judged: _Judged) -> str:
         return ""
     if judged.value != judged.value:
         return "the value is NaN: 0/0, as of a share of no traffic"
-    return f"the value is {value_text(judged.value) or 'empty'}"
+    return "the value is empty" if judged.value == "" else f"the value is {value_text(judged.value)}"
 
 
 def explain(reading: Reading) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from gameday.events import Emit, Probed
 from gameday.experiment.model import AbortIf, Probe
+from gameday.experiment.text import plain
 from gameday.platform.shield import told_to_end
 from gameday.run.asking import ask
 from gameday.run.first_look import unready
@@ -211,7 +212,7 @@ class Watch:
             state=reading.state,
             purpose=standing.purpose,
             phase=self.phase,
-            value=reading.value if not isinstance(reading.value, bool) else str(reading.value),
+            value=reading.value if not isinstance(reading.value, bool) else plain(reading.value),
             baseline=standing.baseline,
             low=reading.low,
             high=reading.high,

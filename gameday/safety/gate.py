@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gameday.experiment.model import Experiment
-from gameday.experiment.text import plural, some
+from gameday.experiment.text import plain, plural, some
 from gameday.extend import Already, FaultError, FaultPlan
 from gameday.faults.lost import with_dependents, with_losses
-from gameday.ledger.edits import text as said
 from gameday.ledger.ledger import IDENTITY
 from gameday.ledger.locks import Lock, acquire, lock_of
 from gameday.ledger.operations import Refused, touched
@@ -314,7 +313,7 @@ def _moved_on(approved: FaultPlan[Any], now: FaultPlan[Any], by_us: Collection[s
     Nor is what the steps in force were planned from as well (`by_us`): that they have changed.
     """
     return [
-        f"{what} was {said(before)} when it was planned, and is {said(now.basis[what])} now"
+        f"{what} was {plain(before)} when it was planned, and is {plain(now.basis[what])} now"
         for what, before in approved.basis.items()
         if what not in by_us and what in now.basis and now.basis[what] != before
     ]

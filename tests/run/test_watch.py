@@ -28,6 +28,7 @@ from gameday.extend import Measurement
 from gameday.platform.errors import PlatformError
 from gameday.platform.prometheus import Prometheus, Sample
 from gameday.platform.world import World
+from gameday.report import wording
 from gameday.run.watch import Watch
 from tests.support.packages import package
 from tests.support.polling import eventually
@@ -85,6 +86,7 @@ class Misbehaving(extend.Probe["Misbehaving.Spec"]):
 
     class Spec(BaseSpec):
         fails: str = Field("", description="How.")
+        says: bool | float = Field(5.0, description="Its value.")
 
     hangs: ClassVar[bool] = False
 
@@ -94,7 +96,7 @@ class Misbehaving(extend.Probe["Misbehaving.Spec"]):
         while self.hangs:  # and takes no notice of its time-out
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(3600)
-        return Measurement((("", 5.0),))
+        return Measurement((("", spec.says),))
 
 
 @asynccontextmanager
@@ -317,6 +319,20 @@ async def test_whatever_a_probe_raises_is_its_reading(server: PrometheusLike) ->
         server.lie = vector()
         await watched.state("p", "no-data")  # the others are asked as before
         assert not watched.task.done()
+
+
+@pytest.mark.parametrize(("value", "words"), [(True, "true"), (False, "false")])
+async def test_a_value_is_said_as_json_has_it(
+    server: PrometheusLike, value: bool | float, words: str
+) -> None:
+    wrong = {**MISBEHAVING, "misbehaving": {"says": value}, "is": "unheard of"}
+    async with watching(server, [wrong], []) as watched:
+        (complaint,) = await watched.watch.baseline(1)
+        assert complaint.endswith(f"m: {words} is not unheard of")
+        seen = [e for e in watched.events if isinstance(e, Probed) and e.value is not None]
+        assert {wording.probe_line(e) for e in seen} == {
+            f"Probe m broken: {words}, expected unheard of",
+        }
 
 
 async def test_a_probe_that_hangs_makes_its_abort_condition_blind(server: PrometheusLike) -> None:

@@ -204,7 +204,7 @@ async def test_a_route_into_which_somebody_else_injects_by_now(
             {"spec": {"http": [{**routes[0], "fault": theirs}, *routes[1:]]}},
             {"spec": {"http": routes}},
         ),
-        "was unset when it was planned, and is {'abort': {'httpStatus': 418",
+        'was unset when it was planned, and is {"abort": {"httpStatus": 418',
     )
 
 

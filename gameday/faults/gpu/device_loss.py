@@ -15,6 +15,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from gameday.experiment.model import Spec
+from gameday.experiment.text import plain
 from gameday.extend import Already, Evidence, FaultPlan, Injected, PlanError, Step
 from gameday.faults.gpu.way import GpuFault
 from gameday.faults.nodes import node_victim, pick_nodes
@@ -82,7 +83,9 @@ class DeviceLoss(GpuFault):
             return Ref("apps/v1", "DaemonSet", owner["name"], pod["metadata"]["namespace"], owner["uid"])
         value = (node["metadata"].get("labels") or {}).get(LABEL)
         if value != "true":
-            raise PlanError(f"{name}: its label {LABEL} is {value!r}: the GPU Operator is busy there, wait")
+            raise PlanError(
+                f"{name}: its label {LABEL} is {plain(value)}: the GPU Operator is busy there, wait"
+            )
         return None
 
     async def effects(self, plan: FaultPlan[GpuSpec], world: World) -> tuple[Effect, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, model_validator
 
 from gameday.experiment.model import Spec
+from gameday.experiment.text import describe
 from gameday.experiment.values import share
 from gameday.extend import FaultPlan
 from gameday.faults.gpu.way import GpuFault
@@ -47,7 +48,9 @@ def _limit(spec: ThrottleSpec) -> dict[str, float]:
         return {"percent": part * 100}
     if text.isascii() and text.isdigit() and int(text) > 0:
         return {"watts": int(text)}
-    raise ValueError(f"`powerLimit`: expected W or a share, as 300 or `50%`, found {spec.power_limit!r}")
+    raise ValueError(
+        f"`powerLimit`: expected W or a share, as 300 or `50%`, found {describe(spec.power_limit)}"
+    )
 
 
 class Throttle(GpuFault, NodeProgramFault["GpuSpec"]):
