@@ -18,6 +18,7 @@ from gameday.cli.lever import lever_lines
 from gameday.cli.options import INVALID, NOT_RESTORED, Context, Kubeconfig, Reports, fail, plainly
 from gameday.cli.terminal import console, never_wait
 from gameday.inert import one_line
+from gameday.platform.shield import then_leave
 from gameday.user import user_name
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ NOTED_WITHIN = 10.0  # seconds for a run's answer to a note
 def status(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
     """List what is in force anywhere in the cluster."""
     with plainly():
-        asyncio.run(_status(kubeconfig, context))
+        asyncio.run(then_leave(_status(kubeconfig, context)))
 
 
 async def _status(kubeconfig: str | None, context: str | None) -> None:
     from rich.text import Text
 
     from gameday.cli.patience import asking
-    from gameday.ledger.survey import seen_renewed, survey
+    from gameday.ledger.survey import read_back, seen_renewed, survey
     from gameday.platform.kube import Kube
 
     out = console()
@@ -49,6 +50,7 @@ async def _status(kubeconfig: str | None, context: str | None) -> None:
                 out.print(one_line(line), style="yellow")
             found = await survey(kube)
             renewed = await seen_renewed(kube, found.runs)
+            known = {run.run: await read_back(kube, run.open) for run in found.runs}
     if not found.runs:
         out.print(one_line(f"nothing is in force in {kube.context}"))
     for run in found.runs:
@@ -62,17 +64,10 @@ async def _status(kubeconfig: str | None, context: str | None) -> None:
             out.print(Text("  nothing proves that the run wrote this record", "red"))
         for entry in run.open:
             name, what = f"{run.run}/{entry.number}", entry.operation
-            line = f"  {name}  step {entry.step}  {what.ref}  {what.summary}  {_WORDS[entry.state]}"
+            line = f"  {name}  step {entry.step}  {what.ref}  {what.summary}  {known[run.run][entry.number]}"
             out.print(Text(one_line(line)), soft_wrap=True)  # `recover --accept` wants the name in one piece
     for stranger in found.strangers:
         out.print(Text(one_line(stranger), "yellow"))
-
-
-_WORDS = {  # of the states in which a change is open
-    "intended": "intended: it may have been made",
-    "made": "made",
-    "failed": "its undo did not succeed",
-}
 
 
 def note(

@@ -26,6 +26,12 @@ class InertConsole(Console):
         text = super()._render_buffer(buffer)
         return text if self.is_terminal else _TRAILING.sub("\n", text)
 
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        """Text for a file or a pipe is not broken into lines: what is looked for there is in one piece."""
+        if soft_wrap is None and not self.is_terminal:
+            soft_wrap = all(isinstance(each, str | Text) for each in objects)
+        super().print(*objects, soft_wrap=soft_wrap, **options)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():

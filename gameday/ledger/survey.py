@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gameday.experiment.text import shorten
 from gameday.ledger.holder import Holding, holding
 from gameday.ledger.keeping import NAMESPACE, name_of
 from gameday.ledger.key import read_key
-from gameday.ledger.ledger import Entry
+from gameday.ledger.ledger import AT_ONCE, Entry
 from gameday.ledger.observer import LOOK_EVERY, renewal_of
 from gameday.ledger.operations import RUN_LABEL
 from gameday.ledger.packing import RECORD_KEY, UNPROVED, Record, unpack
@@ -25,9 +26,11 @@ from gameday.platform.errors import ApiError, PlatformError, not_found
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from gameday.platform.resources import LEASES
+from gameday.platform.shield import at_most
 from gameday.states import Change as State
 
 LOOK_FOR = 3.0  # seconds in which a run that is alive renews its Lease
+READ_WITHIN = 10.0  # seconds for a look at one object
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,47 @@ def _is_record(run: str, record: Object, leases: dict[str, Object], strangers: l
         return True
     strangers.append(f"{Ref.of(record)} carries our label, but holds no entries: skipped")
     return False
+
+
+async def read_back(kube: Kube, entries: Iterable[Entry]) -> dict[int, str]:
+    """What is known of changes that are open, in words, by their numbers.
+
+    A record says that a change is intended before it is made, and most are not written down again once they
+    are: whether it is in force the object says.
+    """
+    limit = asyncio.Semaphore(AT_ONCE)
+    entries = tuple(entries)
+    words = await asyncio.gather(*(_known(kube, entry, limit) for entry in entries))
+    return {entry.number: text for entry, text in zip(entries, words, strict=True)}
+
+
+async def _known(kube: Kube, entry: Entry, limit: asyncio.Semaphore) -> str:
+    if entry.state is not State.INTENDED or isinstance(entry.operation, NotUndone):
+        return _RECORDED[entry.state]
+    if not entry.operation.verifiable:
+        return f"{UNSEEN}: nobody can read it back"
+    try:
+        async with limit:
+            seen = await at_most(READ_WITHIN, entry.operation.audit(kube))
+        words, message = _SEEN[State(seen.state)], seen.message
+    except Exception as error:  # an operation may be another package's
+        words, message = UNSEEN, shorten(str(error), 300)
+    return f"{words}: {message}" if message and entry.operation.summary not in message else words
+
+
+UNSEEN = "intended, and whether it was made is not known"
+_RECORDED = {  # of the states in which a change is open
+    State.INTENDED: UNSEEN,
+    State.MADE: "made",
+    State.FAILED: "its undo did not succeed",
+}
+_SEEN = {  # of what an audit says
+    State.FAILED: "in force",
+    State.UNDONE: "intended, and not in force",
+    State.KEPT: "intended, and not in force",
+    State.IRREVERSIBLE: "made, and can't be undone",
+    State.ACCEPTED: "taken over by a person",
+}
 
 
 async def _key(kube: Kube, run: str) -> bytes | None:

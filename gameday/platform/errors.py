@@ -14,6 +14,7 @@ Failure                      a step fails of it, and is undone
     ├── PartialAnswer        an answer with reservations: a part of what was asked for may be missing
     ├── BadName              a name that no object can have; nothing was sent
     ├── ConfigError          no usable kubeconfig, context or credentials
+    ├── SandboxError         the embedded sandbox did not start (`sandbox`)
     ├── Fenced               a change was not sent: the run may not be ours (`platform.fence`)
     └── ApiError             the Kubernetes API answered with a failure
 """

@@ -94,7 +94,7 @@ def _verdict(
         return said.verdict, why + since
     if not story.count:
         return "interrupted", "the log is empty: the run was cut off before it began"
-    why = f"interrupted: the log ends at {wording.wall(run.ended)} ({wording.clock(run.duration)})"
+    why = f"the log ends at {wording.wall(run.ended)} ({wording.clock(run.duration)})"
     why += f" in the phase {run.phase}" if run.phase else " before the first phase"
     force = [f.label for f in faults if f.state not in ("out", "failed")]
     left = [t.object for t in touched if t.state == "left"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from gameday.experiment.text import plural, some
 from gameday.ledger.keeping import NAMESPACE
 from gameday.ledger.survey import survey
-from gameday.platform.errors import ApiError, PlatformError, not_found
+from gameday.platform.errors import ApiError, PlatformError, Unreachable, not_found
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
 from gameday.platform.permission import Permission, missing
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 State = Literal["ok", "absent", "warning", "broken"]
 JANITOR = Ref("apps/v1", "Deployment", "gameday-janitor", NAMESPACE)
+AWAY = "see that it runs, and that it can be reached from this machine"
 STALE = 600.0  # seconds since any Application was compared with git; Argo CD's own default is 180
 # Kinds by which an integration is known, and what can't be used without it.
 OPERATORS = {
@@ -89,7 +90,8 @@ async def _guarded(name: str, check: Awaitable[list[Found]]) -> list[Found]:
     try:
         return await check
     except PlatformError as error:
-        return [Found(name, "broken", str(error), "see what it says")]
+        away = isinstance(error, Unreachable)
+        return [Found(name, "broken", str(error), AWAY if away else "")]
 
 
 async def _api(systems: Systems) -> list[Found]:

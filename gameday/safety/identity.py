@@ -118,7 +118,7 @@ def unfit(experiment: Experiment, plan: Plan) -> list[Preflight]:
     """Why the run can't have an identity of its own, if it can't."""
     spec = experiment.spec
     asking = [f"step {s.path}" for s in plan.steps.values() if s.kind == "chaostoolkit"]
-    asking += [c.name for c in (*spec.steady_state, *spec.abort_if) if c.kind == "chaostoolkit"]
+    asking += [f"“{c.name}”" for c in (*spec.steady_state, *spec.abort_if) if c.kind == "chaostoolkit"]
     if not asking:
         return []
     text = f"{', '.join(asking)} asks the cluster by itself, with credentials and for permissions of its own"

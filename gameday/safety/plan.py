@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from gameday.platform.kube import Kube
     from gameday.safety.approvals.approval import Approval
 
-VERSION = 5
+VERSION = 6  # another one for each change of what a plan holds, or of its words
 VALID_FOR = 3600.0  # seconds for which a kept plan may be run
 CHANGED = "the plan was changed after it was made, or is damaged: make it again"
+OTHER_VERSION = (
+    f"the plan was written by another version of gameday (its format is {{}}, and {VERSION} is read here): "
+    "make it again with `gameday plan -o`, and have it approved again where approvals are required"
+)
 NO_PLAN = "is no plan; expected what `gameday plan -o` writes"
 
 
@@ -108,9 +112,7 @@ class Plan:
         """The plan of a file. Raises PlanError when it is damaged, or is not of this experiment."""
         if not isinstance(data, dict):
             raise PlanError(CHANGED)
-        made_for = {k: v for k, v in data.items() if k != "digest"}
-        if data.get("version") != VERSION or data.get("digest") != digest_of(made_for):
-            raise PlanError(CHANGED)
+        _check_whole(data)
         if data.get("experiment") != digest_of(experiment.model_dump(mode="json")):
             raise PlanError("the plan was made for another experiment, or for other variables: make it again")
         try:
@@ -198,12 +200,18 @@ def read_plan(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {NO_PLAN}") from error
     if not isinstance(data, dict) or not {"version", "experiment", "steps", "digest"} <= data.keys():
         raise ConfigError(f"{path}: {NO_PLAN}")
-    if data["version"] != VERSION:
-        raise PlanError(CHANGED)
-    if data.get("digest") != digest_of({k: v for k, v in data.items() if k != "digest"}):
-        raise PlanError(CHANGED)
+    _check_whole(data)
     seed_of(data)
     return data
+
+
+def _check_whole(data: Mapping[str, Any]) -> None:
+    """Raises PlanError for a plan that this version can't read, or that is not what it was."""
+    version, rest = data.get("version"), {k: v for k, v in data.items() if k != "digest"}
+    if isinstance(version, int) and version != VERSION:
+        raise PlanError(OTHER_VERSION.format(version))
+    if version != VERSION or data.get("digest") != digest_of(rest):
+        raise PlanError(CHANGED)
 
 
 def seed_of(data: Any) -> int:

@@ -11,7 +11,7 @@ from gameday.events import Preflight
 from gameday.experiment import registry
 from gameday.experiment.loader import UNWATCHED
 from gameday.experiment.model import Check, Experiment
-from gameday.experiment.text import plural
+from gameday.experiment.text import plural, some
 from gameday.extend.check import Findings, ok, refused, warning
 from gameday.ledger.keeping import NAMESPACE
 from gameday.platform.errors import PartialAnswer, PlatformError
@@ -171,11 +171,11 @@ async def prometheus(case: Case) -> Findings:
     if client is None:
         if not asking and not case.experiment.spec.observe:
             return []
-        names = ", ".join(c.name for c in asking) or "observe"
+        names = some([f"“{c.name}”" for c in asking]) or "spec.observe"
         return [
             refused(
                 PROMETHEUS,
-                f"no Prometheus is given, but {names} asks it",
+                f"no Prometheus is given, and it is needed for {names}",
                 nogo.NO_PROMETHEUS,
             )
         ]
@@ -190,7 +190,7 @@ async def prometheus(case: Case) -> Findings:
         except PartialAnswer as part:
             found.append(warning(PROMETHEUS, str(part), "its chart will say so"))
         except PlatformError as error:
-            found.append(refused(PROMETHEUS, f"the query {query!r} is refused: {error}"))
+            found.append(refused(PROMETHEUS, f"the query `{query}` is refused: {error}"))
     return found or [ok(PROMETHEUS, client.url)]
 
 
@@ -198,7 +198,7 @@ async def slurm(case: Case) -> Findings:
     """Whether Slurm, where a step or a probe needs it, answers and takes the token."""
     spec = case.experiment.spec
     checks: list[Check] = [*spec.steady_state, *spec.abort_if]
-    asking = [c.name for c in checks if probe_of(c.kind).needs_slurm]
+    asking = [f"“{c.name}”" for c in checks if probe_of(c.kind).needs_slurm]
     asking += [
         f"step {s.path}" for s in case.plan.steps.values() if fault_of(s.kind, s.fault.spec).needs_slurm
     ]
@@ -206,7 +206,7 @@ async def slurm(case: Case) -> Findings:
         return []
     client = case.world.slurm
     if client is None:
-        text = f"no Slurm is given, but {', '.join(asking)} asks it"
+        text = f"no Slurm is given, and it is needed for {some(asking)}"
         return [refused(SLURM, text, "name one in spec.target.slurm, or with --slurm URL")]
     return [ok(SLURM, await client.describe())]
 

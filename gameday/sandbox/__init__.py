@@ -16,11 +16,13 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gameday.platform.errors import PlatformError
+
 STOP_WITHIN = 10.0  # seconds
 
 
-class SandboxError(Exception):
-    """The sandbox did not start; the text is what it said."""
+class SandboxError(PlatformError):
+    """The sandbox did not start; the text says why, in its own words."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,8 @@ async def sandbox(
             line = await process.stdout.readline()
             if not line:
                 await listening
-                raise SandboxError(
-                    "the sandbox did not start: " + ("\n".join(said[-10:]) or "it said nothing")
-                )
+                why = [line.partition("error: ")[2] for line in said if "error: " in line] or said[-10:]
+                raise SandboxError(f"the sandbox did not start: {'; '.join(why) or 'it said nothing'}")
             yield _described(json.loads(line))
         finally:
             await _end(process)

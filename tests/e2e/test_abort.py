@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -54,10 +55,11 @@ def test_a_second_ctrl_c_is_answered_and_changes_nothing(
 
 def test_abort_from_another_terminal(gameday: Program, tmp_path: Path, world_unchanged: Snapshot) -> None:
     with gameday.started(write(tmp_path, method=BOTH)) as run:
-        run.until(lambda e: e["type"] == "change" and "job-queue" in e["object"], "a change written down")
+        run.until(lambda e: e["type"] == "fault" and (e["kind"], e["state"]) == ("scale", "in"), "it is in")
         listed = gameday("status")
         assert run.folder.name in listed.output
-        assert "Deployment platform/job-queue-controller" in listed.output
+        words = r"Deployment platform/job-queue-controller  spec\.replicas: \d → 0  in force$"
+        assert re.search(words, listed.output, re.MULTILINE), listed.output
         asked = gameday("abort", run.folder.name, "--reason", "a real incident")
         assert asked.code == 0, asked.output
         ended = run.ended()

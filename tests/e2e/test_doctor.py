@@ -74,6 +74,8 @@ def test_what_does_not_answer_is_named(
     found = examined(gameday, code=3, **{"SLACK_API_URL": slack.url, **environment})
     assert found[check]["state"] == "broken"
     assert says in found[check]["says"]
+    reach = "see that it runs, and that it can be reached from this machine"
+    assert found[check]["advice"] == (reach if "http" in next(iter(environment.values())) else "")
     assert found["api"]["state"] == "ok"
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
+from gameday.safety.plan import VERSION
 from tests.e2e.experiments import CORDON, REPLICAS, SCALE, write
 from tests.support.platforms import Platform
 from tests.support.program import Ended, Program
@@ -162,11 +163,9 @@ async def test_a_drain_that_would_lose_a_pod_for_good(
 
 
 def test_no_prometheus_but_a_probe_asks_it(gameday: Program, tmp_path: Path) -> None:
-    probe = {"name": "up", "prometheus": "up", "is": "== 1"}
-    file = write(tmp_path, method=[SCALE], steadyState=[probe])
-    _refused(
-        gameday.run(file, env={"GAMEDAY_PROMETHEUS_URL": ""}), "no Prometheus is given", "--prometheus URL"
-    )
+    file = write(tmp_path, method=[SCALE], abortIf=[{"prometheus": "sum(up)", "is": "< 1"}])
+    none = gameday.run(file, env={"GAMEDAY_PROMETHEUS_URL": ""})
+    _refused(none, "no Prometheus is given, and it is needed for “sum(up) < 1”", "--prometheus URL")
     dead = gameday.run(file, "--prometheus", "http://127.0.0.1:9")
     _refused(dead, "http://127.0.0.1:9")
 
@@ -214,7 +213,12 @@ def test_a_saved_plan_is_run_as_it_is(gameday: Program, tmp_path: Path, world_un
     assert gameday.run(file, "--plan", plan).code == 0
     other = gameday.run(write(tmp_path, method=[{**CORDON, "for": "2s"}]), "--plan", plan)
     _refused(other, "made for another experiment")
-    plan.write_text(plan.read_text().replace("gpu-1", "gpu-2"))
+    whole = plan.read_text()
+    plan.write_text(whole.replace(f'"version": {VERSION}', '"version": 4'))
+    older = gameday.run(file, "--plan", plan)
+    _refused(older, "written by another version of gameday (its format is 4", "make it again with `gameday")
+    assert "damaged" not in older.output
+    plan.write_text(whole.replace("gpu-1", "gpu-2"))
     _refused(gameday.run(file, "--plan", plan), "changed after it was made")
 
 

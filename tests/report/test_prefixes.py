@@ -30,13 +30,15 @@ def test_prefixes_render_whole(tmp_path: Path) -> None:
         for file in (outputs.html, outputs.markdown, outputs.json, outputs.junit, outputs.journal):
             assert file.stat().st_size > 100
         json.loads(outputs.json.read_text())
+        told = outputs.retrospective
+        assert not told.why.lower().startswith(told.verdict)  # which stands before it
 
 
 def test_a_cut_off_run_says_where_it_ends_and_what_is_in_force() -> None:
     events = logs.game_day()
     cut = next(i for i, e in enumerate(events) if isinstance(e, ev.Fault) and e.state == "in")
     retro = analyse(events[: cut + 1])
-    assert retro.why.startswith("interrupted: the log ends at 11:08:01 UTC (+1:21) in the phase method")
+    assert retro.why.startswith("the log ends at 11:08:01 UTC (+1:21) in the phase method")
     assert "1 drain two GPU nodes in force" in retro.why
     assert "gameday recover --run" in retro.why
     assert retro.again[0].startswith("gameday recover")

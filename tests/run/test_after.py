@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from gameday import defect, report
-from gameday.cli.after import finish_run
+from gameday.cli.after import finish, finish_run
+from gameday.cli.slack import SlackRun
 from gameday.cli.terminal import console
+from gameday.report.slack_message import as_text, summary
+from tests.report import logs
 
 pytestmark = pytest.mark.fast
 
@@ -20,6 +23,17 @@ def no_memory(_: Path) -> None:
 
 def no_thread(_: object) -> None:
     raise RuntimeError("can't start new thread")
+
+
+async def test_what_slack_would_get_is_whole_in_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.delenv("SLACK_BOT_TOKEN", raising=False)
+    await finish(console(), logs.write(tmp_path, logs.game_day()), SlackRun.to("#game-days"))
+    said, retrospective = capsys.readouterr().out, report.analyse(logs.game_day())
+    assert f"verdict: {retrospective.verdict}  {retrospective.why}\n" in said
+    assert as_text(summary(retrospective, str(tmp_path / "report.html")).blocks) in said
 
 
 async def test_a_report_without_memory(
