@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from gameday.events import Preflight
 from gameday.experiment import registry
@@ -32,6 +33,10 @@ from gameday.safety.lever import read_lever
 from gameday.safety.ownership import argo_cd as argo_cd  # an entry point, as the checks of systems below
 from gameday.safety.plan import Plan
 from gameday.safety.reading import owners_of, way_back
+
+if TYPE_CHECKING:
+    from gameday.platform.kube import Kube
+    from gameday.platform.prometheus.client import Prometheus
 
 LEDGER_NEEDS = (
     f"get namespaces - {NAMESPACE}",
@@ -191,7 +196,33 @@ async def prometheus(case: Case) -> Findings:
             found.append(warning(PROMETHEUS, str(part), "its chart will say so"))
         except PlatformError as error:
             found.append(refused(PROMETHEUS, f"the query `{query}` is refused: {error}"))
+    if asking and (text := await _of_other_clusters(client, case.world.kube)):
+        found.append(
+            warning(PROMETHEUS, text, "what is steady there says nothing about this one: --prometheus")
+        )
     return found or [ok(PROMETHEUS, client.url)]
+
+
+async def _of_other_clusters(client: Prometheus, kube: Kube) -> str:
+    """What tells that a Prometheus watches other clusters alone; "" where nothing does.
+
+    kube-state-metrics tells when each namespace was made (Unix seconds), and kube-system is the first.
+    """
+    try:
+        made = {value for _, value in await client.instant('kube_namespace_created{namespace="kube-system"}')}
+        meta = (await kube.get(Ref("v1", "Namespace", "kube-system")))["metadata"]
+        ours = datetime.fromisoformat(meta["creationTimestamp"]).timestamp()
+    except (PlatformError, ValueError):
+        return ""  # a part of it, or none, can't be read: nothing is known
+    if not made or any(abs(each - ours) < 2 for each in made):
+        return ""
+    theirs = ", ".join(sorted(_moment(each) for each in made)[:3])
+    other = f"its kube-system was made {theirs}, ours {_moment(ours)}"
+    return f"{client.url} seems to watch another cluster: {other}"
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
 
 
 async def slurm(case: Case) -> Findings:
