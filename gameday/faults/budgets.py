@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gameday.experiment.selector import Selector
 from gameday.platform.following import follow
-from gameday.platform.objects import Object, is_finished, is_true
+from gameday.platform.objects import Object, is_finished, is_true, labels_of
 from gameday.platform.resources import BUDGETS
 
 if TYPE_CHECKING:
@@ -105,13 +105,12 @@ class Budgets:
 
     def covering(self, pod: Object) -> list[Object]:
         """The budgets whose selector matches a pod; one without a selector matches none."""
-        meta = pod["metadata"]
         return [
             found
             for found in self._objects
-            if found["metadata"]["namespace"] == meta["namespace"]
+            if found["metadata"]["namespace"] == pod["metadata"]["namespace"]
             and (selector := found["spec"].get("selector")) is not None
-            and Selector.from_object(selector).matches(meta.get("labels"))
+            and Selector.from_object(selector).matches(labels_of(pod))
         ]
 
     def _of(self, found: Object) -> Budget:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from gameday.extend import Evidence
 from gameday.ledger.chaos_mesh import ABORT, SCHEDULE_LABEL
 from gameday.platform.chaos_mesh import complaints, is_paused, progress, records, started
-from gameday.platform.objects import Object, Ref, is_ready
+from gameday.platform.objects import Object, Ref, annotations_of, is_ready, labels_of
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
@@ -70,7 +70,7 @@ class Pods:
             return Evidence("partial", (said,))
         groups: dict[str, list[Evidence]] = {}
         for each in experiments:
-            maker = (each["metadata"].get("labels") or {}).get(SCHEDULE_LABEL) or Ref.of(each).name
+            maker = labels_of(each).get(SCHEDULE_LABEL) or Ref.of(each).name
             group = groups.setdefault("" if obj["kind"] == "Schedule" else maker, [])
             group.append(await self.hit(each, world))
         best = [next((e for e in group if e.state == "in"), group[-1]) for group in groups.values()]
@@ -91,7 +91,7 @@ class Pods:
         """
         if obj["kind"] != "Workflow":
             how = f"Chaos Mesh ended it, by its duration of {obj['spec'].get('duration')}"
-        elif (obj["metadata"].get("annotations") or {}).get(ABORT) == "true":
+        elif annotations_of(obj).get(ABORT) == "true":
             return await self._as_before("out", f"{Ref.of(obj)}: it was aborted", world)
         else:
             how = f"Chaos Mesh ended it, by the deadlines of its templates, {obj['status'].get('endTime')}"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from gameday.experiment.text import some
 from gameday.extend import PlanError
-from gameday.faults.chaos_selector import labels_of, nodes_of
-from gameday.platform.objects import PROTECT, Object, Ref, Resource
+from gameday.faults.chaos_selector import label_selector, nodes_of
+from gameday.platform.objects import PROTECT, Object, Ref, Resource, labels_of
 from gameday.platform.resources import NODES
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ async def check_reach(selector: Object, namespaces: Sequence[str], kube: Kube) -
             f"label {PROTECT}: leave it out by `nodes` or `nodeSelectors`"
         )
     asked = [kube.list(kind, space, labels=PROTECT) for kind in WORKLOADS for space in namespaces]
-    chosen = labels_of(selector)
+    chosen = label_selector(selector)
     for workload in (w for found in await asyncio.gather(*asked) for w in found):
-        if chosen.matches(_template(workload).get("labels")):
+        if chosen.matches(labels_of(_template(workload))):
             raise PlanError(
                 f"its selector chooses anew each time, and {Ref.of(workload)} carries the label {PROTECT}: "
                 f"pods that it makes later would be chosen. Label the pods in its template as well"
@@ -49,7 +49,7 @@ async def check_reach(selector: Object, namespaces: Sequence[str], kube: Kube) -
 
 
 def _template(workload: Object) -> Object:
-    """The metadata of the pods that a workload makes."""
+    """What a workload makes its pods from."""
     spec = workload.get("spec") or {}
     spec = (spec.get("jobTemplate") or {}).get("spec") or spec
-    return dict((spec.get("template") or {}).get("metadata") or {})
+    return dict(spec.get("template") or {})

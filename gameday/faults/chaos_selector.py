@@ -19,7 +19,7 @@ from gameday.extend import PlanError
 from gameday.faults.pods import check_namespaces
 from gameday.platform.chaos_mesh import API_VERSION
 from gameday.platform.errors import PlatformError
-from gameday.platform.objects import PROTECT, Object, Ref, Resource, is_finished
+from gameday.platform.objects import PROTECT, Object, Ref, Resource, annotations_of, is_finished
 from gameday.platform.resources import NODES, PODS
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def matching(
         refs = [Ref(kind.api_version, kind.kind, n, ns) for ns, names in named.items() for n in set(names)]
         found = [obj for obj in await asyncio.gather(*(kube.find(r) for r in refs)) if obj is not None]
     else:
-        labels = str(labels_of(selector))
+        labels = str(label_selector(selector))
         fields = selector.get("fieldSelectors") or None
         nodes = await nodes_of(selector, kube)
         lists = await asyncio.gather(
@@ -192,7 +192,7 @@ def _number(mode: str, value: Any, most: int | None) -> int:
     return number
 
 
-def labels_of(selector: Object) -> Selector:
+def label_selector(selector: Object) -> Selector:
     """The labels that a selector asks for. Raises PlanError."""
     return _checked(selector, selector.get("labelSelectors"), selector.get("expressionSelectors"))
 
@@ -226,7 +226,7 @@ async def nodes_of(selector: Object, kube: Kube) -> set[str] | None:
 
 def meets(obj: Object, selector: Object, nodes: set[str] | None) -> bool:
     """The parts of a selector that the API server does not decide."""
-    annotations = obj["metadata"].get("annotations") or {}
+    annotations = annotations_of(obj)
     if any(annotations.get(k) != v for k, v in (selector.get("annotationSelectors") or {}).items()):
         return False
     if nodes is not None and obj["spec"].get("nodeName", "") not in nodes:

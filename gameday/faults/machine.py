@@ -19,7 +19,16 @@ from gameday.faults.nodes import node_ref, node_victim, pick_nodes
 from gameday.ledger.operations import Delete
 from gameday.platform.effect import Effect, Kind
 from gameday.platform.errors import PlatformError
-from gameday.platform.objects import Object, Ref, Resource, condition, controller, is_ready
+from gameday.platform.objects import (
+    Object,
+    Ref,
+    Resource,
+    annotations_of,
+    condition,
+    controller,
+    is_ready,
+    labels_of,
+)
 from gameday.platform.world import World
 from gameday.states import Change
 
@@ -164,8 +173,8 @@ def _replaceable(node: Object, machines: list[Object]) -> Object:
         told = ", ".join(f"{Ref.of(m)} ({_elsewhere(m, node) or 'nothing tells it apart'})" for m in named)
         raise PlanError(f"no Machine is surely that of node {name}: {told}")
     machine = own[0]
-    ref, meta = Ref.of(machine), machine["metadata"]
-    if CONTROL_PLANE in (meta.get("labels") or {}):
+    ref = Ref.of(machine)
+    if CONTROL_PLANE in labels_of(machine):
         raise PlanError(f"{ref} is one of the control plane's: gameday does not delete those")
     if controller(machine) is None:
         raise PlanError(f"{ref} has no MachineSet: nobody would replace it")
@@ -195,7 +204,7 @@ async def _check_keepers(machine: Object, world: World) -> None:
 
 def _check_paused(ref: Ref, obj: Object) -> None:
     by = "spec.paused" if (obj.get("spec") or {}).get("paused") is True else PAUSED
-    if by != PAUSED or PAUSED in (obj["metadata"].get("annotations") or {}):
+    if by != PAUSED or PAUSED in annotations_of(obj):
         raise PlanError(f"{ref} is paused ({by}): Cluster API would neither remove nor replace its machines")
 
 
@@ -206,7 +215,7 @@ def _elsewhere(machine: Object, node: Object) -> str:
     links the two by the provider's id, and writes the Machine's name and namespace onto its Node (annotations
     cluster.x-k8s.io/machine and cluster-namespace, api/core/v1beta1/common_types.go).
     """
-    notes, meta = node["metadata"].get("annotations") or {}, machine["metadata"]
+    notes, meta = annotations_of(node), machine["metadata"]
     theirs, ours = (o.get("spec", {}).get("providerID") for o in (machine, node))
     if theirs and ours and theirs != ours:
         return f"its providerID is {theirs}, that of the node is {ours}"

@@ -16,7 +16,7 @@ from gameday.extend import Already, Evidence, Fault, FaultPlan, Injected, PlanEr
 from gameday.ledger.edits import Edit
 from gameday.ledger.operations import Patch
 from gameday.platform.devices import gpus
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, labels_of
 from gameday.platform.world import Victim, World
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ async def pick_nodes(choice: NodePick, world: World) -> list[Object]:
     )
     allowed = Selector.parse(world.node_selector)
     meant = chosen if world.approved else found  # a fault may be meant for all, whomever the seed chooses
-    outside = [n["metadata"]["name"] for n in meant if not allowed.matches(n["metadata"].get("labels"))]
+    outside = [n["metadata"]["name"] for n in meant if not allowed.matches(labels_of(n))]
     if outside:
         raise PlanError(f"{some(outside)}: outside the target's nodes ({world.node_selector})")
     return sorted(chosen, key=lambda n: str(n["metadata"]["name"]))

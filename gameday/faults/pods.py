@@ -12,7 +12,7 @@ from gameday.ledger.keeping import NAMESPACE
 from gameday.ledger.node_pod import run_of
 from gameday.platform.devices import gpus
 from gameday.platform.effect import owner_ref
-from gameday.platform.objects import PROTECT, Object, Ref, controller, is_finished
+from gameday.platform.objects import PROTECT, Object, Ref, controller, is_finished, labels_of
 from gameday.platform.resources import PODS
 from gameday.platform.world import Approved, Victim, World
 
@@ -56,10 +56,7 @@ def _again(pods: list[Object], approved: Collection[str], count: int, world: Wor
     """Those that were approved, by UID; for those replaced since, their successors. None is protected."""
 
     def may(pod: Object) -> bool:
-        meta = pod["metadata"]
-        return PROTECT not in (meta.get("labels") or {}) and (
-            meta["uid"] in approved or bool(controller(pod))
-        )
+        return PROTECT not in labels_of(pod) and (pod["metadata"]["uid"] in approved or bool(controller(pod)))
 
     return world.sample(list(filter(may, pods)), count, first=lambda p: p["metadata"]["uid"] in approved)
 

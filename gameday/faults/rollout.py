@@ -20,7 +20,7 @@ from gameday.ledger.edits import Edit, Where
 from gameday.ledger.operations import Patch
 from gameday.ledger.rollout import SERVING, STEP, WHICH, ChangeVersion, Promote
 from gameday.platform.errors import ApiError
-from gameday.platform.objects import Object, Ref, Resource
+from gameday.platform.objects import Object, Ref, Resource, annotations_of, labels_of
 from gameday.platform.world import World
 
 API_VERSION = "argoproj.io/v1alpha1"
@@ -121,7 +121,7 @@ class Rollout(Fault[RolloutSpec]):
         _check_comes_back(rollout, "undo")
         sets = await world.kube.list(REPLICA_SETS, spec.namespace)
         owned = [s for s in sets if _owned_by(s, rollout)]
-        by_revision = {int(s["metadata"]["annotations"][REVISION]): s for s in owned}
+        by_revision = {int(annotations_of(s)[REVISION]): s for s in owned}
         there = ", ".join(map(str, sorted(by_revision))) or "none"
         older = sorted(by_revision)[:-1]
         wanted = spec.revision or (older[-1] if older else None)
@@ -130,7 +130,7 @@ class Rollout(Fault[RolloutSpec]):
         if wanted not in by_revision:
             raise PlanError(f"{ref} has no revision {wanted} (there are: {there})")
         target = by_revision[wanted]
-        labels = target["metadata"]["labels"]
+        labels = labels_of(target)
         if labels[HASH] == (rollout.get("status") or {}).get("currentPodHash"):
             raise PlanError(f"{ref}: revision {wanted} is what it runs: nothing would change")
         if _is_blue_green(rollout) and _waits_for_a_person(rollout):
@@ -349,16 +349,15 @@ def _check_under_way(rollout: Object, action: str) -> None:
 
 
 def _owned_by(replica_set: Object, rollout: Object) -> bool:
-    meta = replica_set["metadata"]
-    owners = {o["uid"] for o in meta.get("ownerReferences") or ()}
-    return rollout["metadata"]["uid"] in owners and REVISION in (meta.get("annotations") or {})
+    owners = {o["uid"] for o in replica_set["metadata"].get("ownerReferences") or ()}
+    return rollout["metadata"]["uid"] in owners and REVISION in annotations_of(replica_set)
 
 
 def _template(replica_set: Object) -> Object:
     """A ReplicaSet's template as the Rollout had it: without the label that tells its pods apart."""
     template = replica_set["spec"]["template"]
     meta = {k: v for k, v in template["metadata"].items() if v is not None}
-    labels = {k: v for k, v in (meta.get("labels") or {}).items() if k != HASH}
+    labels = {k: v for k, v in labels_of(template).items() if k != HASH}
     return {**template, "metadata": {**meta, "labels": labels}}
 
 

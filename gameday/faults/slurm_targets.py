@@ -11,6 +11,7 @@ from gameday.extend import Fault, PlanError
 from gameday.platform.devices import gpus
 from gameday.platform.effect import Effect, Kind
 from gameday.platform.effect import named as by_name
+from gameday.platform.objects import labels_of
 from gameday.platform.world import Victim
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ async def victim(node: Node, host: str, world: World) -> Victim:
 
     allowed = Selector.parse(world.node_selector)
     found = await world.kube.find(node_ref(host)) if host else None
-    if not allowed.matches(((found or {}).get("metadata") or {}).get("labels")):
+    if not allowed.matches(labels_of(found or {})):
         where = (
             "outside the target's nodes" if found else "not in Kubernetes, so not among the target's nodes"
         )

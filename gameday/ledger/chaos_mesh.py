@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -24,7 +24,7 @@ from gameday.ledger.operations import RESTORED, Create, Undone, why_it_stays
 from gameday.platform.chaos_mesh import PAUSE, unrecovered
 from gameday.platform.conditional import ATTEMPTS, write_if
 from gameday.platform.errors import ApiError, not_found
-from gameday.platform.objects import Object, Ref, is_true
+from gameday.platform.objects import Object, Ref, annotations_of, is_true, labels_of
 
 if TYPE_CHECKING:
     from gameday.platform.kube import Kube
@@ -220,7 +220,7 @@ class CreateChaos(Create):
 
     def _made(self, obj: Object, others: Collection[str]) -> bool:
         """Whether it is the object, or was made by it; `others` are the Schedules that it did not make."""
-        schedule = _labels(obj).get(SCHEDULE_LABEL, "")
+        schedule = labels_of(obj).get(SCHEDULE_LABEL, "")
         named_after = schedule not in others and any(_derived(schedule, t, 2) for t in self.templates)
         return self._is_its_own(obj, ()) or (named_after and not self._is_root(obj))
 
@@ -231,7 +231,7 @@ class CreateChaos(Create):
         """
         if self._is_root(obj):
             return self._ours(obj)
-        flow, schedule = _labels(obj).get(FLOW_LABEL, ""), _labels(obj).get(SCHEDULE_LABEL, "")
+        flow, schedule = labels_of(obj).get(FLOW_LABEL, ""), labels_of(obj).get(SCHEDULE_LABEL, "")
         if self.ref.kind == "Schedule" and (schedule == self.ref.name or _derived(flow, self.ref.name, 1)):
             return True
         if self.ref.kind == "Workflow" and flow == self.ref.name:
@@ -305,10 +305,6 @@ def _derived(name: str, base: str, times: int) -> bool:
     return bool(re.fullmatch(re.escape(base[:CUT]) + rest + "-?[a-z0-9]{5}" * times, name))
 
 
-def _labels(obj: Object) -> Mapping[str, str]:
-    return obj["metadata"].get("labels") or {}
-
-
 def _is_at_rest(obj: Object) -> bool:
     """Whether nothing more will be made because of it."""
     if "deletionTimestamp" in obj["metadata"]:
@@ -318,12 +314,12 @@ def _is_at_rest(obj: Object) -> bool:
             return is_true(obj, "Accomplished")
         case "WorkflowNode":
             return any(is_true(obj, kind) for kind in ("Accomplished", "DeadlineExceed", "Aborted"))
-    return (obj["metadata"].get("annotations") or {}).get(PAUSE) == "true"
+    return annotations_of(obj).get(PAUSE) == "true"
 
 
 async def _set(kube: Kube, obj: Object, annotation: str) -> None:
     """Set an annotation to "true", unless it is, or the object went meanwhile."""
-    if (obj["metadata"].get("annotations") or {}).get(annotation) == "true":
+    if annotations_of(obj).get(annotation) == "true":
         return
     try:
         await kube.patch(Ref.of(obj), {"metadata": {"annotations": {annotation: "true"}}}, "merge")

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any
 
 from gameday.ledger.edits import Edit, at
-from gameday.platform.objects import Object
+from gameday.platform.objects import Object, annotations_of
 
 NOBODY = frozenset({"ancient-changes", "before-first-apply"})  # names that say nothing of who it was
 
@@ -79,7 +79,7 @@ def is_held(obj: Object, edit: Edit, manager: str) -> bool:
 
 
 def _wants_it_cordoned(node: Object) -> str:
-    annotations = node["metadata"].get("annotations") or {}
+    annotations = annotations_of(node)
     return next((who for key, who in CORDONED_BY.items() if annotations.get(key) == "True"), "")
 
 

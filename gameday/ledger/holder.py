@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from gameday.platform.objects import Object
+from gameday.platform.objects import Object, annotations_of
 
 PROCESS_ANNOTATION = "gameday.dev/process"  # on a Lease: the holder's process, as `this_process` gives it
 _ENDED = frozenset("ZX")  # states in /proc/PID/stat: a zombie, dead
@@ -50,7 +50,7 @@ def holding(lease: Object) -> Holding:
     """Whether a Lease is held, as far as can be known at once."""
     if not holder_of(lease):
         return Holding.FREE
-    written = (lease["metadata"].get("annotations") or {}).get(PROCESS_ANNOTATION) or ""
+    written = annotations_of(lease).get(PROCESS_ANNOTATION) or ""
     return Holding.DEAD if _is_gone(written) else Holding.HELD
 
 

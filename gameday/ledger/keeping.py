@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gameday.ledger.operations import RUN_LABEL
 from gameday.platform.conditional import create_if_absent, delete_if, write_if
 from gameday.platform.errors import ApiError, PlatformError
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, labels_of
 from gameday.platform.resources import NAMESPACES
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check_is_of(obj: Object, run: str) -> None:
 
     `gameday-lever` and `gameday-slack` are named like those of a run `lever`, or `slack`.
     """
-    if (obj["metadata"].get("labels") or {}).get(RUN_LABEL) != run:
+    if labels_of(obj).get(RUN_LABEL) != run:
         raise PlatformError(f"{Ref.of(obj)} is not of run {run}: it has no label {RUN_LABEL}={run}")
 
 

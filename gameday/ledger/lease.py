@@ -24,7 +24,7 @@ from gameday.platform.conditional import ATTEMPTS, among_others, write_if
 from gameday.platform.errors import ApiError, PlatformError, Unreachable
 from gameday.platform.fence import Lost, Unsure
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, annotations_of
 from gameday.platform.resources import LEASES
 
 SAID_ANNOTATION = "gameday.dev/said"
@@ -322,7 +322,7 @@ def ref_of(run: str) -> Ref:
 
 def said_of(lease: Object) -> str:
     """The run's note on its Lease; "" where there is none."""
-    return str((lease["metadata"].get("annotations") or {}).get(SAID_ANNOTATION) or "")
+    return str(annotations_of(lease).get(SAID_ANNOTATION) or "")
 
 
 def epoch_of(lease: Object) -> int:

@@ -16,7 +16,7 @@ from gameday.platform import fallback
 from gameday.platform.attending import READ_WITHIN, attend, read
 from gameday.platform.errors import ApiError, PlatformError, not_found
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, annotations_of, labels_of
 from gameday.platform.resources import LEASES
 
 ABORT_ANNOTATION = "gameday.dev/abort"  # set by `gameday abort`: its text is the reason
@@ -46,7 +46,7 @@ class Listener:
         await attend(self._kube, self._ref, self._look)
 
     async def _look(self, lease: Object | None) -> None:
-        written = _annotations(lease)
+        written = annotations_of(lease or {})
         for key in sorted(written.keys() - self._heard):
             self._heard.add(key)
             if key == ABORT_ANNOTATION:
@@ -89,7 +89,7 @@ async def leave_note(kube: Kube, run: str, author: str, text: str, within: float
 
 
 async def _told(
-    kube: Kube, run: str, key: str, text: str, within: float, heard: Callable[[dict[str, str]], bool]
+    kube: Kube, run: str, key: str, text: str, within: float, heard: Callable[[Mapping[str, str]], bool]
 ) -> Answer:
     """Write on a run's Lease, and wait for the run's answer there. `heard`: whether annotations hold it."""
     ref = ref_of(run)
@@ -98,7 +98,7 @@ async def _told(
     while True:
         with contextlib.suppress(PlatformError):
             lease = await read(kube, ref, within=READ_WITHIN)
-            if lease is not None and heard(_annotations(lease)):
+            if lease is not None and heard(annotations_of(lease)):
                 return Answer.HEARD
             if lease is None or not lease["spec"].get("holderIdentity"):
                 return Answer.ENDED
@@ -115,16 +115,12 @@ async def runs_alive(kube: Kube) -> list[str]:
         if not_found(error):
             return []
         raise
-    named = [(lease["metadata"]["labels"][RUN_LABEL], lease) for lease in leases]
+    named = [(labels_of(lease)[RUN_LABEL], lease) for lease in leases]
     return sorted(
         run
         for run, lease in named
         if lease["metadata"]["name"] == ref_of(run).name and (lease.get("spec") or {}).get("holderIdentity")
     )
-
-
-def _annotations(lease: Object | None) -> dict[str, str]:
-    return dict((lease or {}).get("metadata", {}).get("annotations") or {})
 
 
 async def _annotate(kube: Kube, ref: Ref, values: Mapping[str, str | None]) -> None:

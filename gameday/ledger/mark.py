@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gameday.ledger.seal import Seal
 from gameday.platform.errors import PlatformError
-from gameday.platform.objects import Object
+from gameday.platform.objects import Object, annotations_of
 
 ANNOTATION = "gameday.dev/record"
 DONE = "done"  # in place of a digest: all is restored, and the record may be gone
@@ -34,7 +34,7 @@ class Mark:
     @classmethod
     def of(cls, secret: Object) -> Mark:
         """The mark beside a key."""
-        text = str((secret["metadata"].get("annotations") or {}).get(ANNOTATION) or "")
+        text = str(annotations_of(secret).get(ANNOTATION) or "")
         serial, _, digest = text.partition(" ")
         return cls(int(serial), digest) if serial.isdecimal() and digest else cls(0, LOST)
 

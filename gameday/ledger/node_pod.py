@@ -13,7 +13,7 @@ from typing import Any
 from gameday import node
 from gameday.ledger.operations import RUN_LABEL
 from gameday.node.task import Task
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, labels_of
 
 CONTAINER = "program"
 FOLDER = "/opt/gameday"  # in the container
@@ -138,7 +138,7 @@ def run_of(pod: Object, namespace: str) -> str:
     meta, account = pod["metadata"], pod["spec"].get("serviceAccountName")
     if meta["namespace"] != namespace or meta["name"] not in (account, f"{account}{AGAIN}"):
         return ""
-    return str((meta.get("labels") or {}).get(RUN_LABEL) or "")
+    return str(labels_of(pod).get(RUN_LABEL) or "")
 
 
 def _object(api_version: str, kind: str, name: str, namespace: str, run: str) -> Object:

@@ -23,7 +23,7 @@ from gameday.platform.complaints import warnings_about
 from gameday.platform.conditional import write_if
 from gameday.platform.effect import Touch
 from gameday.platform.errors import ApiError, Failure, Unreachable
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, labels_of
 from gameday.states import Change as State
 
 if TYPE_CHECKING:
@@ -492,7 +492,7 @@ async def until_in(ref: Ref, attempt: Callable[[bool], Awaitable[T | None]]) -> 
 
 def is_marked(obj: Object) -> bool:
     """Whether `renew_version` was cut off between its two writes."""
-    return OUTDATED_LABEL in (obj["metadata"].get("labels") or {})
+    return OUTDATED_LABEL in labels_of(obj)
 
 
 async def renew_version(kube: Kube, ref: Ref, unless: Callable[[Object], bool] = lambda obj: False) -> None:
@@ -541,7 +541,7 @@ class Create(Operation):
     def of(cls, manifest: Object, run: str, force: bool = False, **options: Any) -> Self:
         """The operation for a manifest, which gets the run's label."""
         meta = manifest["metadata"]
-        labelled = meta | {"labels": (meta.get("labels") or {}) | {RUN_LABEL: run}}
+        labelled = meta | {"labels": {**labels_of(manifest), RUN_LABEL: run}}
         return cls(Ref.of(manifest), run, manifest | {"metadata": labelled}, force, **options)
 
     @property
@@ -622,8 +622,7 @@ def is_of(run: str, obj: Object, uids: Collection[str]) -> bool:
 
     Admission may take the label off, and so may anybody later; the UID stays what the answer said.
     """
-    meta = obj["metadata"]
-    return meta["uid"] in uids or (meta.get("labels") or {}).get(RUN_LABEL) == run
+    return obj["metadata"]["uid"] in uids or labels_of(obj).get(RUN_LABEL) == run
 
 
 async def _gone(kube: Kube, ref: Ref, within: float) -> bool:

@@ -24,7 +24,7 @@ from gameday.ledger.store import record_ref, records
 from gameday.ledger.unreadable import NotUndone, Unreadable, withhold
 from gameday.platform.errors import ApiError, PlatformError, not_found
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, annotations_of, labels_of
 from gameday.platform.resources import LEASES
 from gameday.platform.shield import at_most
 from gameday.states import Change as State
@@ -90,7 +90,7 @@ def entries_of(
     What nobody can prove is open, whatever its state is said to be, and bounds nothing that the run wrote.
     `allow_unverified`: a person has seen it, and wants it executed, as all that there is to execute.
     """
-    run, seal = found["metadata"]["labels"][RUN_LABEL], Seal.of(found)
+    run, seal = labels_of(found)[RUN_LABEL], Seal.of(found)
     read = [r for r in read if not (allow_unverified and _stands_for_others(r))]
     believed = seal and (allow_unverified or seal.holds(key, run))
     entries = bounded(Scope.from_data(seal.scope) if seal and believed else None, run, read)
@@ -128,13 +128,13 @@ def bounded(scope: Scope | None, run: str, read: Iterable[Record]) -> list[Entry
 
 def is_proved(found: Object, read: Iterable[Record], key: bytes | None) -> bool:
     """Whether a record is its run's own, head and entries."""
-    run, seal = found["metadata"]["labels"][RUN_LABEL], Seal.of(found)
+    run, seal = labels_of(found)[RUN_LABEL], Seal.of(found)
     return seal is not None and seal.holds(key, run) and all(entry_holds(key, run, r) for r in read)
 
 
 def _in_force(run: str, lease: Object | None, record: Object | None, key: bytes | None) -> InForce:
-    meta = (record or lease or {}).get("metadata", {})
-    about = {k.removeprefix("gameday.dev/"): str(v) for k, v in (meta.get("annotations") or {}).items()}
+    known = record or lease or {"metadata": {}}
+    about = {k.removeprefix("gameday.dev/"): str(v) for k, v in annotations_of(known).items()}
     read = unpack(record) if record else []
     return InForce(
         run=run,
@@ -142,7 +142,7 @@ def _in_force(run: str, lease: Object | None, record: Object | None, key: bytes 
         experiment=about.get("experiment", ""),
         by=about.get("by", ""),
         host=about.get("host", ""),
-        since=str(meta.get("creationTimestamp", "")),
+        since=str(known["metadata"].get("creationTimestamp", "")),
         entries=tuple(entries_of(record, read, key)) if record else (),
         record=record,
         lease=lease,
@@ -154,7 +154,7 @@ def _by_run(found: Iterable[Object], strangers: list[str]) -> dict[str, Object]:
     """Objects by the run that their label and their name agree on."""
     mine: dict[str, Object] = {}
     for obj in found:
-        run = (obj["metadata"].get("labels") or {}).get(RUN_LABEL)
+        run = labels_of(obj).get(RUN_LABEL)
         if run and obj["metadata"]["name"] == name_of(run):
             mine[run] = obj
         else:

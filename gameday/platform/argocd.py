@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gameday.platform.errors import ApiError, PlatformError
-from gameday.platform.objects import Object, Ref, Resource
+from gameday.platform.objects import Object, Ref, Resource, annotations_of, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -159,8 +159,7 @@ def owner_in(obj: Object, known: Iterable[Object]) -> Object | None:
     Applications of other clusters own nothing here, though they may list an object of the same name there.
     """
     known = [a for a in known if not elsewhere(a)]
-    meta = obj["metadata"]
-    tracking = (meta.get("annotations") or {}).get(TRACKING, "")
+    tracking = annotations_of(obj).get(TRACKING, "")
     listing = [a for a in known if lists(a, obj)]
     named, _, rest = tracking.partition(":")
     if named and rest == _tracked_as(obj):
@@ -170,7 +169,7 @@ def owner_in(obj: Object, known: Iterable[Object]) -> Object | None:
             own = each["metadata"]
             if own["name"] == name and (not space or own.get("namespace") == space):
                 return each
-    label = (meta.get("labels") or {}).get(INSTANCE)
+    label = labels_of(obj).get(INSTANCE)
     return next((a for a in listing if a["metadata"]["name"] == label), listing[0] if listing else None)
 
 

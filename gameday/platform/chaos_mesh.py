@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gameday.platform.objects import Object, is_ready, is_true
+from gameday.platform.objects import Object, annotations_of, is_ready, is_true
 from gameday.platform.resources import PODS
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def ended(obj: Object) -> bool:
 
 def is_paused(obj: Object) -> bool:
     """Whether its annotation says so: a Schedule has no condition of that name, and no Workflow is paused."""
-    annotations = obj["metadata"].get("annotations") or {}
+    annotations = annotations_of(obj)
     return obj["kind"] != "Workflow" and annotations.get(PAUSE) == "true"
 
 

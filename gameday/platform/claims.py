@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from gameday.platform.devices import drives_gpus, is_gpu
 from gameday.platform.errors import ApiError
-from gameday.platform.objects import Object, Ref, Resource, url_path
+from gameday.platform.objects import Object, Ref, Resource, annotations_of, url_path
 from gameday.platform.resources import PODS
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ async def _held(kube: Kube, resource: Resource, namespace: str) -> dict[str, Dev
         claiming = [p["metadata"]["uid"] for p in pods if p["spec"].get("resourceClaims")]
         return dict.fromkeys(claiming, Devices(unknown=(f"{resource.plural}/{namespace}",)))
     for claim in claims:
-        if (claim["metadata"].get("annotations") or {}).get(_EXTENDED) == "true":
+        if annotations_of(claim).get(_EXTENDED) == "true":
             continue
         status = claim.get("status") or {}
         results = ((status.get("allocation") or {}).get("devices") or {}).get("results") or ()

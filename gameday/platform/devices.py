@@ -22,7 +22,7 @@ import re
 from typing import TYPE_CHECKING
 
 from gameday.experiment.quantity import parse_quantity
-from gameday.platform.objects import Object
+from gameday.platform.objects import Object, annotations_of, labels_of
 from gameday.platform.resources import PODS
 
 if TYPE_CHECKING:
@@ -68,14 +68,14 @@ def drives_gpus(driver: str) -> bool | None:
 def gpus(obj: Object) -> int:
     """GPUs that a node has, or that a pod (or a pod template) asks for; those of claims come beside them."""
     if obj.get("kind") == "Node" or "capacity" in (obj.get("status") or {}):
-        known = str((obj["metadata"].get("labels") or {}).get(COUNT, ""))
+        known = str(labels_of(obj).get(COUNT, ""))
         return max(allocatable_gpus(obj, "capacity"), int(known) if known.isdigit() else 0)
     asked = sum(math.ceil(amount) for name, amount in requests(obj).items() if is_gpu(name))
     return asked + _shares(obj)
 
 
 def _shares(pod: Object) -> int:
-    said = (pod.get("metadata") or {}).get("annotations") or {}
+    said = annotations_of(pod)
     if not any(said.get(key) for key in _SHARES):
         return 0
     devices = str(said.get(_DEVICES) or "1")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gameday.platform.objects import Object
+from gameday.platform.objects import Object, annotations_of
 
 EVICTED = "DisruptionTarget"  # the condition of pods that were evicted, by whomever
 BACKOFF_LIMIT = 6  # of a Job that says nothing else
@@ -48,7 +48,7 @@ def past_limit(job: Object, failures: int) -> bool:
 
 def past_index_limit(job: Object, pod: Object, failures: int) -> bool:
     """Whether so many more failures of one pod are more than the Job allows to its index."""
-    before = (pod["metadata"].get("annotations") or {}).get(_INDEX_FAILURES) or 0
+    before = annotations_of(pod).get(_INDEX_FAILURES) or 0
     return int(before) + failures > int(job["spec"]["backoffLimitPerIndex"])
 
 

@@ -114,6 +114,21 @@ class Ref:
         return cls(data["apiVersion"], data["kind"], data["name"], data.get("namespace"), data.get("uid"))
 
 
+def labels_of(obj: Object) -> Mapping[str, str]:
+    """An object's labels, or those of a pod template; {} where it has none."""
+    return (obj.get("metadata") or {}).get("labels") or {}
+
+
+def annotations_of(obj: Object) -> Mapping[str, str]:
+    """As `labels_of`, its annotations."""
+    return (obj.get("metadata") or {}).get("annotations") or {}
+
+
+def marks_of(obj: Object) -> Mapping[str, str]:
+    """Both, for what some write as a label and others as an annotation; the label counts where both are."""
+    return {**annotations_of(obj), **labels_of(obj)}
+
+
 def condition(obj: Object, kind: str) -> Object:
     """The status condition of that type; {} when there is none."""
     for entry in obj.get("status", {}).get("conditions") or ():
@@ -143,7 +158,7 @@ def is_mirror(pod: Object) -> bool:
     """
     owner = controller(pod) or {}
     by_node = (owner.get("apiVersion"), owner.get("kind"), owner.get("name"))
-    marked = MIRROR_POD in (pod["metadata"].get("annotations") or {})
+    marked = MIRROR_POD in annotations_of(pod)
     return marked and by_node == ("v1", "Node", pod["spec"].get("nodeName"))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gameday.platform.errors import not_found
-from gameday.platform.objects import Object, Resource, is_finished
+from gameday.platform.objects import Object, Resource, annotations_of, is_finished
 
 if TYPE_CHECKING:
     from gameday.platform.kube import Kube
@@ -99,7 +99,7 @@ def in_range(text: str) -> range:
 def attachments(pod: Object) -> list[Attachment]:
     """A pod's interfaces that are PCI devices, in the order in which they were made."""
     try:
-        annotations = pod["metadata"].get("annotations") or {}
+        annotations = annotations_of(pod)
         listed = json.loads(annotations.get(STATUS) or annotations.get(OLD_STATUS) or "[]")
         return list(_attachments(listed))
     except (ValueError, TypeError, AttributeError):

@@ -18,7 +18,7 @@ from gameday.extend import Measurement, Probe
 from gameday.platform import sriov
 from gameday.platform.devices import allocatable_gpus, gpu_resources
 from gameday.platform.errors import PlatformError, not_found
-from gameday.platform.objects import Object
+from gameday.platform.objects import Object, annotations_of
 
 if TYPE_CHECKING:
     from gameday.platform.world import World
@@ -101,7 +101,7 @@ def of_node(node: Object, state: Object | None) -> Iterator[str]:
 
 def of_network(network: Object, offered: set[str]) -> Iterator[str]:
     """A network's resource must be one that some node has."""
-    resource = (network["metadata"].get("annotations") or {}).get(sriov.RESOURCE_NAME)
+    resource = annotations_of(network).get(sriov.RESOURCE_NAME)
     if resource and resource not in offered:
         yield f"it takes {resource}, which no node here offers"
 

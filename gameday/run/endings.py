@@ -26,7 +26,7 @@ from gameday.platform.dependents import selector_of
 from gameday.platform.effect import Effect, Kind
 from gameday.platform.errors import Failure
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref, condition, controller, is_finished
+from gameday.platform.objects import Object, Ref, condition, controller, is_finished, labels_of
 from gameday.platform.resources import PODS
 from gameday.states import Audit, Change
 
@@ -206,9 +206,9 @@ def _owner(obj: Object) -> str:
 
 def _is_of(pod: Object, selectors: Iterable[tuple[Ref, Selector | None]]) -> bool:
     """Whether a pod is one of a workload's."""
-    meta = pod["metadata"]
+    namespace = pod["metadata"]["namespace"]
     return any(
-        selector and meta["namespace"] == workload.namespace and selector.matches(meta.get("labels"))
+        selector and namespace == workload.namespace and selector.matches(labels_of(pod))
         for workload, selector in selectors
     )
 

@@ -18,7 +18,7 @@ from gameday.masking import clip
 from gameday.platform.errors import ApiError, PlatformError, Unreachable
 from gameday.platform.following import follow
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref, Resource
+from gameday.platform.objects import Object, Ref, Resource, labels_of
 from gameday.platform.owners import owners
 from gameday.platform.permission import Permission
 from gameday.platform.resources import EVENTS, NODES, PODS
@@ -87,7 +87,7 @@ class _Scope:
         meta = obj["metadata"]
         if obj["kind"] != "Node":
             return self.has(obj["kind"], meta.get("namespace") or "", meta["name"])
-        if self.selector is not None and self.selector.matches(meta.get("labels")):
+        if self.selector is not None and self.selector.matches(labels_of(obj)):
             self.seen_nodes.add(meta["name"])
         return meta["name"] in self.nodes or meta["name"] in self.seen_nodes
 

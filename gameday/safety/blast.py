@@ -10,7 +10,7 @@ from gameday.experiment.selector import Selector
 from gameday.experiment.text import plural, some
 from gameday.platform.effect import NAMED, Effect, Kind
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Resource, is_ready
+from gameday.platform.objects import Object, Resource, is_ready, labels_of
 from gameday.platform.resources import NODES, PODS
 from gameday.platform.world import World
 from gameday.safety.held import of_nodes
@@ -161,7 +161,7 @@ async def outside_nodes(effects: Sequence[Effect], world: World) -> list[str]:
     if world.node_selector:
         allowed = Selector.parse(world.node_selector)
         found = await found_by_name("Node", names, world)
-        names = {n["metadata"]["name"] for n in found if not allowed.matches(n["metadata"].get("labels"))}
+        names = {n["metadata"]["name"] for n in found if not allowed.matches(labels_of(n))}
         where = world.node_selector
     return [f"{some(sorted(names))}: outside the target's nodes ({where})"] if names else []
 

@@ -42,7 +42,7 @@ from gameday.platform.jobs import (
     past_limit,
     restarts_left,
 )
-from gameday.platform.objects import Object, Ref, controller
+from gameday.platform.objects import Object, Ref, controller, marks_of
 
 Follows = Callable[[Object, list[Object]], str]
 # The last one is Kueue's own, on pods whose queue has no flavor without a topology.
@@ -91,8 +91,7 @@ def said(pod: Object, key: str) -> str:
     """A pod's label or annotation, or the group that its spec names."""
     if key == NATIVE:
         return str(((pod.get("spec") or {}).get("schedulingGroup") or {}).get("podGroupName") or "")
-    meta = pod["metadata"]
-    return str(((meta.get("annotations") or {}) | (meta.get("labels") or {})).get(key) or "")
+    return str(marks_of(pod).get(key) or "")
 
 
 def is_gang(group: Object | None) -> bool:

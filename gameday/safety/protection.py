@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from gameday.ledger.node_pod import run_of
 from gameday.ledger.store import NAMESPACE
 from gameday.platform.effect import Effect, Kind
-from gameday.platform.objects import PROTECT, Object, Ref, Resource
+from gameday.platform.objects import PROTECT, Object, Ref, Resource, labels_of
 from gameday.platform.owners import owners
 from gameday.platform.resources import NAMESPACES, NODES, PODS
 from gameday.platform.world import World
@@ -101,12 +101,12 @@ async def _policy(world: World) -> dict[str, str]:
 
 
 def _has(obj: Object, label: str) -> bool:
-    return label in (obj["metadata"].get("labels") or {})
+    return label in labels_of(obj)
 
 
 def _marks(node: Object) -> set[str]:
     """The keys of a node's labels and taints."""
-    return {*(node["metadata"].get("labels") or {}), *(t["key"] for t in node["spec"].get("taints") or ())}
+    return {*labels_of(node), *(t["key"] for t in node["spec"].get("taints") or ())}
 
 
 async def found_by_name(kind: str, names: set[str], world: World) -> list[Object]:
@@ -132,7 +132,7 @@ async def _built_in(world: World) -> Protected:
     )
     for pod in servers:
         if pod["spec"].get("nodeName"):
-            known.nodes[pod["spec"]["nodeName"]] = COMPONENTS[pod["metadata"]["labels"]["component"]]
+            known.nodes[pod["spec"]["nodeName"]] = COMPONENTS[labels_of(pod)["component"]]
     for pods, reason in (
         (ours, "gameday itself runs there"),
         (prometheus, "the Prometheus of this run is there"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gameday.events import Preflight
 from gameday.experiment.text import plural
 from gameday.platform.effect import Kind
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, marks_of
 from gameday.platform.owners import owners
 from gameday.platform.world import World
 from gameday.safety.case import Case
@@ -65,8 +65,7 @@ async def _chain(ref: Ref, world: World) -> tuple[tuple[Object, ...], tuple[Ref,
 
 
 def _whose(obj: Object) -> str:
-    meta = obj["metadata"]
-    said = (meta.get("annotations") or {}) | (meta.get("labels") or {})
+    said = marks_of(obj)
     return next((f" ({name} {said[name]})" for name in NAMES if said.get(name)), "")
 
 

@@ -36,7 +36,7 @@ from gameday.experiment.selector import Selector
 from gameday.platform.effect import NodeState
 from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import Object, Ref, annotations_of, labels_of, marks_of
 from gameday.platform.resources import PODS
 
 Nodes = Sequence[Object]
@@ -102,15 +102,15 @@ def _of_check(check: Object, machines: Sequence[Object], nodes: Nodes, states: S
         *(c | {"type": "Ready"} for c in of_machines if c["type"] in _OF_THE_NODE),
     ]
     within = _shortest(conditions, states)
-    if within is None or _UNTOUCHED[1] in (meta.get("annotations") or {}):
+    if within is None or _UNTOUCHED[1] in annotations_of(check):
         return []
     selector = _selector(spec)
     covered = {
         ((m.get("status") or {}).get("nodeRef") or {}).get("name"): m["metadata"]["name"]
         for m in machines
         if m["metadata"].get("namespace") == meta["namespace"]
-        and selector.matches(m["metadata"].get("labels"))
-        and not any(_said(m, key) or key in (m["metadata"].get("annotations") or {}) for key in _UNTOUCHED)
+        and selector.matches(labels_of(m))
+        and not any(_said(m, key) or key in annotations_of(m) for key in _UNTOUCHED)
     }
     return [
         Reaction(
@@ -139,7 +139,7 @@ async def node_health_checks(nodes: Nodes, states: States, kube: Kube) -> list[R
         found += [
             Reaction(f"NodeHealthCheck/{name}", text.format(_name(n), format_duration(within)), within)
             for n in nodes
-            if selector.matches(n["metadata"].get("labels"))
+            if selector.matches(labels_of(n))
         ]
     return found
 
@@ -327,5 +327,4 @@ def _name(node: Object) -> str:
 
 
 def _said(obj: Object, key: str) -> str:
-    meta = obj["metadata"]
-    return str(((meta.get("annotations") or {}) | (meta.get("labels") or {})).get(key) or "")
+    return str(marks_of(obj).get(key) or "")

@@ -23,7 +23,7 @@ from gameday.ledger.edits import Edit
 from gameday.ledger.operations import Patch
 from gameday.platform.devices import allocatable_gpus, pods_on
 from gameday.platform.effect import Effect, Kind
-from gameday.platform.objects import Object, Ref, controller
+from gameday.platform.objects import Object, Ref, controller, labels_of
 
 if TYPE_CHECKING:
     from gameday.faults.gpu import GpuSpec
@@ -81,7 +81,7 @@ class DeviceLoss(GpuFault):
             )
         if LABEL not in (pod["spec"].get("nodeSelector") or {}):
             return Ref("apps/v1", "DaemonSet", owner["name"], pod["metadata"]["namespace"], owner["uid"])
-        value = (node["metadata"].get("labels") or {}).get(LABEL)
+        value = labels_of(node).get(LABEL)
         if value != "true":
             raise PlanError(
                 f"{name}: its label {LABEL} is {plain(value)}: the GPU Operator is busy there, wait"

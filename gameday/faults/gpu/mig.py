@@ -23,7 +23,7 @@ from gameday.ledger.edits import Edit
 from gameday.ledger.operations import Patch
 from gameday.platform.devices import gpu_resources, gpus, pods_on
 from gameday.platform.errors import PlatformError
-from gameday.platform.objects import Object, Ref, is_finished
+from gameday.platform.objects import Object, Ref, is_finished, labels_of
 from gameday.platform.resources import PODS
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _fact(node: Object) -> str:
 
 
 def _label(node: Object, label: str) -> str:
-    return str((node["metadata"].get("labels") or {}).get(label) or "")
+    return str(labels_of(node).get(label) or "")
 
 
 async def _configs(node: Object, world: World) -> list[str]:
@@ -163,7 +163,7 @@ async def _configs(node: Object, world: World) -> list[str]:
     import yaml
 
     for pod in await pods_on(world.kube, node["metadata"]["name"]):
-        if (pod["metadata"].get("labels") or {}).get("app") != "nvidia-mig-manager":
+        if labels_of(pod).get("app") != "nvidia-mig-manager":
             continue
         for volume in pod["spec"].get("volumes") or ():
             if volume["name"] == "mig-parted-config":

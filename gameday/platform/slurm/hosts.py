@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gameday.platform.errors import ApiError
-from gameday.platform.objects import Object, controller
+from gameday.platform.objects import Object, controller, labels_of
 from gameday.platform.resources import NODES, PODS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def hosts(nodes: Iterable[Node], kube: Kube, listed: Iterable[Object] | No
     known = {n["metadata"]["name"] for n in listed}
     labelled = await _pods(kube, HOSTNAME)
     by_pod = {(p["metadata"]["namespace"], p["metadata"]["name"]): _host(p) for p in labelled}
-    by_name = {(p["metadata"].get("labels") or {}).get(HOSTNAME): _host(p) for p in labelled}
+    by_name = {labels_of(p).get(HOSTNAME): _host(p) for p in labelled}
     found = {n.name: _linked(n, by_pod, by_name) for n in nodes}
     found |= {name: name for name, host in found.items() if host is None and name in known}
     if any(host is None for host in found.values()):
