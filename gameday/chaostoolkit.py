@@ -63,6 +63,8 @@ class _Run:
             "--reports",
             str(self._reports),
         ]
+        if context := os.environ.get("KUBERNETES_CONTEXT"):  # Chaos Toolkit's name for it
+            command += ["--context", context]
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
                 command,

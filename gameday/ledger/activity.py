@@ -108,7 +108,7 @@ class Activity(Operation):
         return Undone("undone", f"{self.undo_with['name']} was run; what it changed cannot be read back")
 
     async def _run(self, activity: dict[str, Any], kube: Kube) -> Any:
-        environment = kube.environment
+        environment = kube.environment()
         return await run_activity(activity, self.timeout, environment, self.configuration, self.secrets)
 
 

@@ -41,7 +41,7 @@ async def run_activity(
 ) -> Any:
     """What an action or probe returns; with a `tolerance`, whether it is within it, by Chaos Toolkit's rules.
 
-    `timeout` is in seconds. `environment` is added to ours: Kube.environment, for all that ask the cluster.
+    `timeout` is in seconds. `environment` is added to ours: that of Kube, for all that ask the cluster.
     `configuration` and `secrets` are as in an experiment, not yet resolved. Cancelling kills the activity and
     every process it started. Raises PlatformError.
     """

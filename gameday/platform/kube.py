@@ -17,6 +17,7 @@ from gameday.platform.exec import Exec
 from gameday.platform.kubeconfig import contexts, existing, unfit, unfit_proxy
 from gameday.platform.objects import Object, Ref, Resource, field_selector, url_path, version_path
 from gameday.platform.on_demand import import_on_demand
+from gameday.platform.one_cluster import OneCluster
 from gameday.platform.resources import (
     BUDGETS,
     CONFIG_MAPS,
@@ -57,13 +58,20 @@ class Kube(ApiServer):
         credentials: credentials.Credentials | None = None,
         patience: float = 5.0,
         *,
-        kubeconfig: str = "",
+        for_children: OneCluster | None = None,
     ) -> None:
-        """`kubeconfig`: the files for other programs that are to talk to this cluster, as in $KUBECONFIG."""
+        """`for_children`: how programs that are started for this cluster are told of it; None: not at all."""
         super().__init__(api, credentials, patience)
         self._discovered: dict[str, dict[str, Resource]] = {}
-        self.context, self.kubeconfig = context, kubeconfig
+        self.context, self.for_children = context, for_children
         self.manager = "gameday"  # who managedFields say made our changes
+
+    async def close(self) -> None:
+        try:
+            await super().close()
+        finally:
+            if self.for_children is not None:
+                self.for_children.remove()
 
     def write_as(self, manager: str) -> None:
         """Make every change from now on as this field manager."""
@@ -80,8 +88,8 @@ class Kube(ApiServer):
     ) -> Kube:
         """Connect as kubectl does: the given file, $KUBECONFIG, ~/.kube/config, then the pod's own account.
 
-        Nothing is sent yet. With `shared` other programs that are started for this cluster are told of the
-        file. Raises ConfigError when there is no usable configuration.
+        Nothing is sent yet. With `shared` programs that are started for this cluster are told of it.
+        Raises ConfigError when there is no usable configuration.
         """
         import_on_demand("kubernetes")
         import_on_demand("kubernetes.aio")
@@ -107,14 +115,18 @@ class Kube(ApiServer):
                 if proxy := unfit_proxy(configuration.proxy):
                     raise ConfigError(f"context {name!r} cannot be used ({files}): {proxy}")
 
+                children = OneCluster(loader)
+
                 async def read_file() -> Any:
                     fresh = Configuration()
-                    await load_kube_config(files, name, fresh, persist_config=False)
+                    again = await load_kube_config(files, name, fresh, persist_config=False)
+                    if fresh.host == configuration.host:
+                        children.log_in_as(again)
                     return fresh
 
                 login = credentials.Credentials(configuration, loader, read_file)
-                told = files if shared else ""
-                return cls(ApiClient(configuration), name, login, patience, kubeconfig=told)
+                told = children if shared else None
+                return cls(ApiClient(configuration), name, login, patience, for_children=told)
             if kubeconfig or context:
                 raise ConfigError(f"no kubeconfig at {files}: name one with --kubeconfig or $KUBECONFIG")
             load_incluster_config(client_configuration=configuration)
@@ -139,12 +151,12 @@ class Kube(ApiServer):
             why = unfit(files, context) or error
             raise ConfigError(f"{what} ({files}): {why} (contexts for --context: {known})") from error
 
-    @property
     def environment(self) -> dict[str, str]:
-        """The environment in which other programs talk to this cluster and no other."""
-        if not self.kubeconfig:
-            return {}
-        return {"KUBECONFIG": self.kubeconfig, "KUBERNETES_CONTEXT": self.context}
+        """The environment in which a program, started now, talks to this cluster and no other.
+
+        Nothing for a pod's own account, which programs find by themselves. Raises PlatformError.
+        """
+        return {} if self.for_children is None else self.for_children.environment()
 
     # -- discovery -----------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ is: ">= 10"
         from gameday.platform.chaostoolkit import run_activity
 
         asked = spec.activity | {"tolerance": spec.tolerance}
-        environment = world.kube.environment
+        environment = world.kube.environment()
         result = await run_activity(asked, LONGEST, environment, spec.configuration, spec.secrets)
         return Measurement(_series(spec.name, result))
 

@@ -210,8 +210,8 @@ class Engine:
         return None if error is not None else task.result()
 
     async def _phases(self, ledger: Ledger, watch: Watch) -> None:
-        hooks = self.loaded.experiment.spec.hooks
-        if no := await hooking.asked(hooks.before_run, "beforeRun", self._facts()):
+        before, find = self.loaded.experiment.spec.hooks.before_run, self.world.kube.environment
+        if no := await hooking.asked(before, "beforeRun", self._facts(), find):
             self.outcome.refused = no[0]
             return
         if problems := await self._inspect(ledger):
@@ -343,7 +343,8 @@ class Engine:
     async def _tell_hooks(self) -> None:
         """The hooks after the run: all is put back, and only the verdict waits."""
         facts = self._facts() | {"verdict": self.outcome.verdict().verdict}
-        await hooking.told(self.loaded.experiment.spec.hooks.after_run, "afterRun", facts, self.log.emit)
+        after, find = self.loaded.experiment.spec.hooks.after_run, self.world.kube.environment
+        await hooking.told(after, "afterRun", facts, find, self.log.emit)
 
     def _facts(self) -> dict[str, str]:
         return {

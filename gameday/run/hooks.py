@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gameday.events import Emit, Warn
@@ -17,36 +17,45 @@ from gameday.experiment.model import Hook
 from gameday.experiment.text import shorten
 from gameday.masking import mask_text
 from gameday.platform import answers, child
+from gameday.platform.errors import PlatformError
 
 LONGEST = 300  # characters of an answer that are shown
 MOST_BYTES = 2**20  # of an answer that are read
+Environment = Callable[[], Mapping[str, str]]  # gives what a command is to find the run's cluster by
 
 
-async def asked(hooks: Sequence[Hook], when: str, facts: dict[str, Any]) -> list[str]:
+async def asked(
+    hooks: Sequence[Hook], when: str, facts: dict[str, Any], environment: Environment
+) -> list[str]:
     """The objections of hooks, one after the other; the first no is the last question."""
     for hook in hooks:
-        if why := await _call(hook, {"when": when, **facts}):
+        if why := await _call(hook, {"when": when, **facts}, environment):
             return [f"the hook {hook} ({when}) says no: {why}"]
     return []
 
 
-async def told(hooks: Sequence[Hook], when: str, facts: dict[str, Any], emit: Emit) -> None:
+async def told(
+    hooks: Sequence[Hook], when: str, facts: dict[str, Any], environment: Environment, emit: Emit
+) -> None:
     """Let hooks know, all at the same time. Never raises but for a cancellation."""
-    answers = await asyncio.gather(*(_call(hook, {"when": when, **facts}) for hook in hooks))
+    asking = (_call(hook, {"when": when, **facts}, environment) for hook in hooks)
+    answers = await asyncio.gather(*asking)
     for hook, why in zip(hooks, answers, strict=True):
         if why:
             emit(Warn(source="hook", message=f"the hook {hook} ({when}) failed: {why}"))
 
 
-async def _call(hook: Hook, facts: dict[str, Any]) -> str:
+async def _call(hook: Hook, facts: dict[str, Any], environment: Environment) -> str:
     """Why a hook's answer is no, or ""."""
     body = json.dumps(facts).encode()
     try:
         async with asyncio.timeout(hook.timeout):
-            return await (_post(hook.url, body) if hook.url else _run(hook.command or [], body, hook.timeout))
+            if hook.url:
+                return await _post(hook.url, body)
+            return await _run(hook.command or [], body, hook.timeout, environment())
     except TimeoutError:
         return f"no answer within {hook.timeout:g} s"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, PlatformError) as error:
         return str(error) or type(error).__name__
 
 
@@ -67,7 +76,7 @@ async def _post(url: str, facts: bytes) -> str:
         return str(error) or type(error).__name__
 
 
-async def _run(command: Sequence[str], body: bytes, within: float) -> str:
-    ended = await child.run(command, within, body)
+async def _run(command: Sequence[str], body: bytes, within: float, environment: Mapping[str, str]) -> str:
+    ended = await child.run(command, within, body, environment)
     text = mask_text((ended.out + ended.err).decode("utf-8", "replace").strip())[-LONGEST:]
     return "" if ended.code == 0 else f"exit code {ended.code} {text}".strip()

@@ -142,12 +142,12 @@ class Method:
 
     async def _hooked(self, step: Step, planned: StepPlan) -> None:
         """One fault, between what is asked before and told after it; an abort tells nobody, and waits not."""
-        hooks = self._spec.hooks
+        hooks, find = self._spec.hooks, self._world.kube.environment
         facts = {"run": self._world.run, "step": planned.path, "name": planned.name, "fault": planned.kind}
-        if no := await hooking.asked(hooks.before_step, "beforeStep", facts):
+        if no := await hooking.asked(hooks.before_step, "beforeStep", facts, find):
             raise StepFailed(f"step {planned.path} ({planned.name}): {no[0]}")
         await self._fault(step, planned)
-        await hooking.told(hooks.after_step, "afterStep", facts, self._emit)
+        await hooking.told(hooks.after_step, "afterStep", facts, find, self._emit)
 
     async def _fault(self, step: Step, planned: StepPlan) -> None:
         fault = fault_of(step.kind, step.spec)

@@ -41,7 +41,7 @@ class Native:
     async def begin(self, kube: Kube) -> None:
         """Start the controls. Raises PlatformError."""
         if self.rules.experiment:
-            await self._controls.start(kube.environment)
+            await self._controls.start(kube.environment())
             await self._level("experiment")
 
     async def baseline(self, watch: Watch, within: float) -> list[str]:

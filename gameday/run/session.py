@@ -316,7 +316,7 @@ def _started(loaded: Loaded, world: World) -> events.RunStarted:
         platform["slurm"] = str(world.slurm.via)
     if world.sandbox:
         platform["where"] = "--sandbox"
-    elif world.kube.kubeconfig and world.kube.context != "in-cluster":
+    elif world.kube.for_children is not None:
         platform["where"] = f"--context={world.kube.context}"
     meta = loaded.experiment.metadata
     return events.RunStarted(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.kubeconfigs import beside_prod
 from tests.support.platforms import ROOT
 from tests.support.polling import until
 from tests.support.program import Program
@@ -53,10 +54,12 @@ def _write(folder: Path, method: list[Any], rollbacks: list[Any]) -> Path:
 
 
 def _chaos(gameday: Program, folder: Path, file: Path) -> subprocess.Popen[bytes]:
-    """`chaos run` in the background, telling chaos.log in that folder."""
+    """`chaos run` in the background, telling chaos.log in that folder; of several clusters, on the tests'."""
     command = [str(CHAOS), "--no-version-check", "run", "--hypothesis-strategy=before-method-only"]
     command += ["--rollback-strategy=always", str(file)]
-    environment = {**gameday.environment, "PYTHONPATH": str(ROOT)}
+    several = beside_prod(gameday.platform.kubeconfig, folder)
+    environment = {**gameday.environment, "PYTHONPATH": str(ROOT), "KUBECONFIG": str(several)}
+    environment["KUBERNETES_CONTEXT"] = gameday.platform.context
     with (folder / LOG).open("wb") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
 

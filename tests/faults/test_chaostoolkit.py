@@ -17,6 +17,8 @@ from gameday.ledger.operations import from_data
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
 from tests.faults.chaos import Step, step_of, taken_over
+from tests.support.kubeconfigs import PROD, beside_prod, kubectl
+from tests.support.platforms import Platform
 from tests.support.polling import eventually
 
 FAULT = ChaosToolkit()
@@ -185,11 +187,31 @@ async def test_a_probe_leaves_no_trace_in_the_ledger(kube: Kube, tmp_path: Path)
         assert step.ledger.ledger.entries == []
 
 
-async def test_it_asks_the_cluster_of_the_run_and_no_other(kube: Kube, tmp_path: Path) -> None:
-    provider = {"type": "process", "path": "sh", "arguments": ["-c", "echo $KUBERNETES_CONTEXT"]}
-    async with step_of(kube, tmp_path) as step:
-        evidence = await step.inject(FAULT, await planned(step, {"name": "where", "provider": provider}))
-        assert kube.context in evidence.facts[0]
+@pytest.mark.parametrize("when", ["the current context is another one", "the file is written to"])
+async def test_it_asks_the_cluster_of_the_run_and_no_other(
+    when: str, platform: Platform, tmp_path: Path
+) -> None:
+    """Also its undo; and what an activity does to the kubeconfig is nothing to the next."""
+    program, seen = kubectl(), tmp_path / "seen"
+    look = (
+        f"echo $KUBERNETES_CONTEXT >> {seen}; {program} config view --raw -o jsonpath={{..server}} >> {seen}"
+    )
+    shell = {"type": "process", "path": "sh"}
+    spec = {
+        "name": "where",
+        "provider": shell | {"arguments": ["-c", f"{look}; {program} config set-cluster x --server={PROD}"]},
+        "undo": {"name": "there", "provider": shell | {"arguments": ["-c", look]}},
+    }
+    several = beside_prod(platform.kubeconfig, tmp_path)
+    async with await Kube.connect(several, platform.context) as kube, step_of(kube, tmp_path) as step:
+        plan = await planned(step, spec)
+        if when == "the file is written to":
+            several.write_text(several.read_text().replace(platform.api_url, PROD))
+        await step.inject(FAULT, plan)
+        await step.ledger.ledger.undo()
+    assert seen.read_text().replace(platform.api_url, f"{platform.api_url}\n").split() == [
+        *(platform.context, platform.api_url) * 2
+    ]
 
 
 def test_the_example_is_valid() -> None:

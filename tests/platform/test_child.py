@@ -136,7 +136,7 @@ async def test_one_that_does_not_read_is_fed_all_the_same() -> None:
 async def test_a_hook_is_not_held_up(then: str, answer: str, tmp_path: Path) -> None:
     hook = Hook(command=[forking(tmp_path, then)], timeout="1s" if answer else "10m")
     async with asyncio.timeout(30):
-        said = await asked([hook], "beforeRun", {})
+        said = await asked([hook], "beforeRun", {}, dict)
     assert [answer in s for s in said] == [True] * bool(answer)
     await nothing_runs(tmp_path)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import pytest
 from aiohttp import encode_basic_auth
 
 from gameday.masking import mask_text
+from gameday.platform import child
 from gameday.platform.errors import ApiError, ConfigError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
+from tests.support.kubeconfigs import kubectl
 from tests.support.raw import Asked, answer, raw_server
 
 pytestmark = pytest.mark.fast
@@ -135,6 +139,39 @@ async def test_one_that_is_none_is_refused_in_words(
     told = str(refused.value)
     assert [word for word in words if word not in told] == []
     assert [w for w in ("object", "somebody", "secretly", "Expected") if w in told] == []
+
+
+async def test_other_programs_get_one_cluster_in_a_file_that_goes_with_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it names is found from anywhere, as kubectl reads it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary := tmp_path / "temporary"))
+    temporary.mkdir()
+    (tmp_path / "pki").mkdir()
+    for name in ("ca", "token"):
+        (tmp_path / "pki" / name).write_text("")
+    cluster = {"server": "http://127.0.0.1:1", "certificate-authority": "pki/ca"}
+    user = {"tokenFile": "pki/token", "token": "1234567e89", "as": "ä"}
+    more: dict[str, Any] = {"clusters": [{"name": n, "cluster": cluster} for n in ("here", "prod")]}
+    async with await Kube.connect(written(tmp_path, user=user, **more), "here") as kube:
+        environment = kube.environment()
+        file = Path(environment["KUBECONFIG"])
+        assert [oct(p.stat().st_mode & 0o777) for p in (file, file.parent)] == ["0o600", "0o700"]
+        assert await read(environment, "{..cluster.server} {..certificate-authority}") == (
+            f"http://127.0.0.1:1 {tmp_path}/pki/ca"
+        )
+        assert await read(environment, "{..user.tokenFile} {..user.token} {..user.as}") == (
+            f"{tmp_path}/pki/token 1234567e89 ä"
+        )
+        shutil.rmtree(file.parent)  # as what tidies up a folder for temporary files does
+        assert await read(kube.environment(), "{.current-context} {..contexts[*].name}") == "here here"
+    assert list(temporary.iterdir()) == []
+
+
+async def read(environment: dict[str, str], path: str) -> str:
+    """What kubectl reads in the file of an environment, from another folder."""
+    command = [kubectl(), "config", "view", "--raw", "-o", f"jsonpath={path}"]
+    return (await child.run(command, 60, environment=environment)).out.decode()
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])

@@ -16,6 +16,7 @@ from gameday import masking
 from gameday.experiment.model import Hook
 from gameday.run import hooks
 from tests.e2e.experiments import CORDON, write
+from tests.support.kubeconfigs import beside_prod, kubectl
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
@@ -106,14 +107,17 @@ def test_one_that_never_answers_is_waited_for_no_longer_than_it_may_take(
     assert any("no answer within 0.5 s" in e["message"] for e in ended.of("warn")), ended.output
 
 
-def test_a_command_hears_json_and_says_no_by_its_exit_code(
+def test_a_command_hears_json_finds_the_runs_cluster_and_says_no_by_its_exit_code(
     gameday: Program, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
     heard = tmp_path / "heard.json"
-    command = ["sh", "-c", f"cat > {heard}; echo not today; exit 3"]
-    ended = gameday.run(write(tmp_path, method=[STEP], hooks={"beforeRun": [{"command": command}]}))
+    view = f"{kubectl()} config view --minify -o 'jsonpath={{.clusters[*].cluster.server}}'"
+    command = ["sh", "-c", f"cat > {heard}; {view}; echo ' not today'; exit 3"]
+    file = write(tmp_path, method=[STEP], hooks={"beforeRun": [{"command": command}]})
+    several = str(beside_prod(gameday.platform.kubeconfig, tmp_path))
+    ended = gameday.run(file, f"--context={gameday.platform.context}", env={"KUBECONFIG": several})
     assert ended.code == 4, ended.output
-    assert "says no: exit code 3 not today" in " ".join(ended.output.split())
+    assert f"says no: exit code 3 {gameday.platform.api_url} not today" in " ".join(ended.output.split())
     assert json.loads(heard.read_text())["experiment"] == "test"
     assert not ended.of("change")
 
@@ -134,7 +138,7 @@ async def test_an_answer_that_comes_in_pieces_is_read_to_its_end() -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         hook = Hook(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        (said,) = await hooks.asked([hook], "beforeRun", {})
+        (said,) = await hooks.asked([hook], "beforeRun", {}, dict)
     assert said.endswith("says no: 409 no: the change CHG1 is not approved")
 
 
@@ -155,7 +159,7 @@ async def test_a_secret_in_an_answer_is_masked_before_the_answer_is_cut(
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         hook = Hook(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        (said,) = await hooks.asked([hook], "beforeRun", {})
+        (said,) = await hooks.asked([hook], "beforeRun", {}, dict)
     assert "says no: 403 xxx" in said
     assert "kP3a" not in said
 
@@ -173,5 +177,5 @@ async def test_a_hook_is_asked_by_way_of_the_environments_proxy(monkeypatch: pyt
         for name in ("HTTP_PROXY", "no_proxy", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        assert await hooks.asked([Hook(url="http://hook.invalid/")], "beforeRun", {}) == []
+        assert await hooks.asked([Hook(url="http://hook.invalid/")], "beforeRun", {}, dict) == []
     assert seen == ["POST http://hook.invalid/ HTTP/1.1"]

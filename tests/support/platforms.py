@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import select
-import shutil
 import signal
 import ssl
 import subprocess
@@ -21,6 +20,7 @@ import pytest
 
 from tests.controlplane import build
 from tests.support.children import Child, ChildFailed
+from tests.support.kubeconfigs import kubectl
 from tests.support.node import RealNode
 from tests.support.polling import until
 
@@ -51,11 +51,7 @@ class Platform:
     @property
     def kubectl(self) -> str:
         """kubectl's path; the test is skipped on a machine without one."""
-        built = build.program("kubectl")
-        found = str(built) if built else shutil.which("kubectl")
-        if found is None:
-            pytest.skip("needs kubectl: install it, or build the control plane with `make controlplane`")
-        return found
+        return kubectl()
 
     @property
     def node(self) -> RealNode:
