@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -150,6 +150,40 @@ class Edit:
         """This edit with the undo of an earlier one of the same field, which is still in force below it."""
         also = tuple(v for v in (*earlier.also, earlier.after, *self.also) if not same(v, earlier.before))
         return replace(self, before=earlier.before, also=also, grown=max(earlier.grown, self.grown))
+
+
+def all_as_stored(edits: Sequence[Edit], was: Object, answer: Object) -> tuple[Edit, ...]:
+    """Edits as the answer to their write holds them; `was` is the object in the version that they changed.
+
+    Where admission made another item of a list's item, as a taint with another effect, that one is to go
+    again; and the item that was there before, if any, is to come back.
+    """
+    stored: list[Edit] = []
+    for edit in edits:
+        moved = _moved(edit, (*edits, *stored), was, answer)
+        if moved is None:
+            stored.append(edit.as_stored(answer))
+        else:
+            stored += [moved] if edit.before is None else [replace(edit, after=None), moved]
+    return tuple(stored)
+
+
+def _moved(edit: Edit, known: Iterable[Edit], was: Object, answer: Object) -> Edit | None:
+    """The edit of the item that came in place of this one's; None where this one's is there, or none came.
+
+    It is new, and the likest of those that are: the write held for the version that was read alone.
+    """
+    if not edit.item or edit.inside or edit.after is None or edit.item_of(answer) is not None:
+        return None
+    there = at(was, edit.path) or ()
+    new = [i for i in at(answer, edit.path) or () if i not in there]
+    new = [i for i in new if not any(e.path == edit.path and e.matches(i) for e in known)]
+    if not new:
+        return None
+    alike = [sum(same(item.get(k), v) for k, v in edit.after.items()) for item in new]
+    item = new[alike.index(max(alike))]
+    moved = replace(edit, item=tuple((k, item.get(k)) for k, _ in edit.item), also=())
+    return replace(moved, before=moved.read(was), after=item, sent=(edit.after,))
 
 
 def patch_body(obj: Object, values: Iterable[tuple[Edit, Any]]) -> list[Object]:

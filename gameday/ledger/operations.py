@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from gameday.experiment import registry
 from gameday.experiment.text import plain, shorten
 from gameday.ledger import binding
-from gameday.ledger.edits import Edit, Where, alterations, at, patch_body, same
+from gameday.ledger.edits import Edit, Where, all_as_stored, alterations, at, patch_body, same
 from gameday.ledger.field_owners import foreign_owner, is_held, last_writer
 from gameday.platform.chaos_mesh import complaints
 from gameday.platform.complaints import warnings_about
@@ -339,15 +339,15 @@ class Patch(Operation):
     async def make(self, kube: Kube) -> Altered | None:
         """Write `after` where the object still holds `before`; raises Refused where it does not."""
 
-        async def attempt(again: bool) -> Object | None:
+        async def attempt(again: bool) -> tuple[Edit, ...] | None:
             obj = await kube.get(self.ref)
             if again and len(self._ours(obj)) == len(self.edits):
-                return obj
+                return all_as_stored(self.edits, obj, obj)
             self._check(obj)
-            return await self._write(kube, obj, [(e, e.after) for e in self.edits])
+            answer = await self._write(kube, obj, [(e, e.after) for e in self.edits])
+            return None if answer is None else all_as_stored(self.edits, obj, answer)
 
-        answer = await until_in(self.ref, attempt)
-        stored = tuple(e.as_stored(answer) for e in self.edits)
+        stored = await until_in(self.ref, attempt)
         return None if stored == self.edits else Altered(replace(self, edits=stored), _altered(stored))
 
     def _check(self, obj: Object) -> None:

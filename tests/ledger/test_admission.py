@@ -207,7 +207,7 @@ async def test_a_new_object_without_the_runs_label_is_said_and_goes_again(
     assert "labels" not in (await kube.get(create.ref))["metadata"]
     (said,) = (e.message for e in heard if isinstance(e, Warn))
     assert "spec.replicas: 7 was written, 2 was stored" in said
-    assert f"metadata.labels: {{'gameday.dev/run': '{RUN}'}} was written, unset was stored" in said
+    assert f'metadata.labels: {{"gameday.dev/run": "{RUN}"}} was written, unset was stored' in said
     assert await _by_another_process(kube) == ["restored"]
     assert await kube.find(create.ref) is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import pytest
 
 from gameday.events import Event, Warn
-from gameday.ledger.edits import alterations
+from gameday.ledger.edits import Edit, alterations
 from gameday.ledger.keeping import ensure_namespace
 from gameday.ledger.ledger import Ledger
 from gameday.ledger.node_pod import Settings
 from gameday.ledger.node_program import NodeProgram
-from gameday.ledger.operations import Create, Operation
+from gameday.ledger.operations import Create, Operation, Patch
 from gameday.ledger.recovery import How, recover
 from gameday.node.task import Task
 from gameday.platform.kube import Kube
@@ -41,12 +42,13 @@ OPERATIONS: dict[str, Callable[[], Operation]] = {
 
 
 class Admitted(Kube):
-    """A client each of whose new objects in `default` is changed on its way, as by mutating admission."""
+    """A client whose writes in `default` and of nodes are changed on their way, as by mutating admission."""
 
-    admit: Callable[[Object], object] = staticmethod(lambda obj: None)
+    admit: Callable[[Any], object] = staticmethod(lambda obj: None)
 
     async def request(self, method: str, path: str, **more: Any) -> bytes:
-        if method == "POST" and "/namespaces/default/" in path:
+        new = method == "POST" and "/namespaces/default/" in path
+        if new or (method == "PATCH" and "/nodes/" in path):
             more["body"] = copy.deepcopy(more["body"])
             self.admit(more["body"])
         return await super().request(method, path, **more)
@@ -90,12 +92,8 @@ async def test_an_object_without_the_runs_label_is_ours_by_its_uid(
     (entry,) = await ledger.step("1").perform([OPERATIONS[what]()])
     assert await kube.find(entry.operation.ref) is not None
     (said,) = (e.message for e in heard if isinstance(e, Warn))
-    assert "the API server's admission changed metadata.labels: {'gameday.dev/run': " in said
-    if by == "this process":
-        audits = await ledger.restore()
-    else:
-        audits = list((await recover(kube, RUN, lambda _: None, how=How(force=True))).audits)
-    assert [a.state for a in audits] == ["restored"]
+    assert "the API server's admission changed metadata.labels: {" in said
+    assert await _restored(by, kube, ledger) == ["restored"]
     assert await kube.find(entry.operation.ref) is None
 
 
@@ -117,6 +115,60 @@ async def test_whatever_was_stored_otherwise_is_said(
     said = "the API server's admission changed data.mode: one was written, all was stored"
     assert [e.message for e in heard if isinstance(e, Warn)] == [f"{Ref.of(MAP)}: {said}"]
     assert entry.altered == said
+
+
+KEEP = {"key": "keep", "effect": "NoSchedule"}
+OURS = {"key": "gameday.dev/broken", "value": "true", "effect": "NoExecute"}
+TAINTS: dict[str, tuple[list[Object], Object]] = {
+    "its effect": ([KEEP], {"effect": "PreferNoSchedule"}),
+    "its key": ([KEEP], {"key": "example.com/broken"}),
+    "its key, of one that was there": ([KEEP, OURS | {"value": "theirs"}], {"key": "example.com/broken"}),
+    "its effect, to that of one that was there": (
+        [KEEP, {"key": OURS["key"], "effect": "NoSchedule"}],
+        {"effect": "NoSchedule"},
+    ),
+}
+
+
+@pytest.mark.parametrize("by", ["this process", "another process"])
+@pytest.mark.parametrize("what", TAINTS)
+async def test_a_taint_that_was_stored_as_another_one_goes_again(
+    what: str, by: str, kube: Admitted, ledger: Ledger, heard: list[Event]
+) -> None:
+    """It stayed on the node, and the audit called the node restored."""
+    before, changed = TAINTS[what]
+
+    def admit(patch: list[Object]) -> None:
+        for step in (s for s in patch if s["path"] == "/spec/taints"):
+            ours = next(t for t in step["value"] if t == OURS) | changed
+            others = [t for t in step["value"] if t != OURS and _item(t) != _item(ours)]
+            step["value"] = [ours, *others]
+
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "spec": {"taints": before}}
+    ref = Ref.of(await kube.create(node))
+    kube.admit = admit
+    edit = Edit(("spec", "taints"), OURS, item=(("effect", OURS["effect"]), ("key", OURS["key"])))
+    (entry,) = await ledger.step("1").perform([await Patch.of(kube, ref, edit)])
+    kube.admit = lambda patch: None
+    (said,) = (e.message for e in heard if isinstance(e, Warn))
+    assert f"{json.dumps(OURS)} was written, {json.dumps(OURS | changed)} was stored" in said
+    assert entry.altered
+    stored = (await kube.get(ref))["spec"]["taints"]
+    assert OURS | changed in stored
+    assert [a.state for a in await ledger.audit()] == ["left"]
+    assert await _restored(by, kube, ledger) == ["restored"]
+    assert sorted((await kube.get(ref))["spec"]["taints"], key=str) == sorted(before, key=str)
+
+
+def _item(taint: Object) -> Object:
+    return {"key": taint["key"], "effect": taint["effect"]}
+
+
+async def _restored(by: str, kube: Kube, ledger: Ledger) -> list[str]:
+    """What the audit sees when this process has undone it, or one that has the record alone."""
+    if by == "this process":
+        return [a.state for a in await ledger.restore()]
+    return [a.state for a in (await recover(kube, RUN, lambda _: None, how=How(force=True))).audits]
 
 
 BOX = {"name": "box", "image": "python", "env": [{"name": "A", "value": "1"}]}
