@@ -24,7 +24,7 @@ class Edit:
     `item` holds the fields that tell its items apart, and before and after are whole items; with `inside`,
     they are the field of that path inside the item (a container's limit), which must be there.
 
-    `also`: what earlier changes of the same run wrote into the field, whose undo went over to this one.
+    `also`: what earlier changes of the same run wrote into the field, where this one took over their undo.
     `grown`: how many of the objects around the field were absent before, and go again if they are empty.
     `secret`: it is a Secret's, so that nobody is shown a value.
     `sent`: what we wrote, where admission changed it; `after` is then what the server stored.
@@ -147,7 +147,10 @@ class Edit:
         return any(same(self.before, v) for v in (earlier.after, *earlier.also, earlier.before))
 
     def over(self, earlier: Edit) -> Edit:
-        """This edit with the undo of an earlier one of the same field, which is still in force below it."""
+        """This edit, so that its undo also takes back an earlier edit of the same field.
+
+        `before` is the value from before both edits; what the earlier edit wrote counts as ours (`also`).
+        """
         also = tuple(v for v in (*earlier.also, earlier.after, *self.also) if not same(v, earlier.before))
         return replace(self, before=earlier.before, also=also, grown=max(earlier.grown, self.grown))
 

@@ -347,10 +347,10 @@ class Ledger:
         return heirs
 
     def _hand_over(self, entry: Entry, heirs: list[Entry]) -> bool:
-        """Let the next later change of the same field take this one's undo over; whether that is all of it.
+        """Let the next later change of the same fields take over this one's undo.
 
-        Nothing is lost by a kill in between: as long as the record holds neither of the two as new, all of
-        it undone in reverse ends at the same value.
+        Returns whether nothing is left to undo here. A kill in between loses nothing: as long as the record
+        holds both changes in their old form, undoing all of it in reverse order ends at the same value.
         """
         for later in self._chains[_key(entry.operation)]:
             if later.number <= entry.number or not later.open:
@@ -482,7 +482,7 @@ class Ledger:
         return found
 
     def _outermost(self) -> list[tuple[Entry, Operation]]:
-        """The changes that the audit looks for; of those over each other, with what was before the first."""
+        """What the audit looks for: changes of one field count as one, with the first one's `before`."""
         found: list[tuple[Entry, Operation]] = []
         for chain in self._chains.values():
             below: list[tuple[Entry, Operation]] = []
@@ -511,7 +511,7 @@ class Ledger:
             return Undone("failed", str(error) or type(error).__name__)
 
     def over(self, entry: Entry) -> list[Entry]:
-        """Later changes of other steps that lie on the object of this one, and were not put back."""
+        """What other steps changed on the same object after this change, and did not put back."""
         later = (e for e in self._chains[_key(entry.operation)] if e.number > entry.number)
         return [e for e in later if e.step != entry.step and e.state in _LIES]
 
@@ -580,7 +580,7 @@ class StepLedger:
         await self.turn.take(self.ledger.make(entry))
 
     def over(self, entry: Entry) -> list[Entry]:
-        """Changes by which other steps changed this one's object afterwards, and which were not put back."""
+        """What other steps changed on the same object after this change, and did not put back."""
         return self.ledger.over(entry)
 
     async def perform(self, operations: Iterable[Operation | None]) -> list[Entry]:

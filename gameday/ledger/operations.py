@@ -194,20 +194,25 @@ class Operation(ABC):
         return ""
 
     def below(self, later: Operation) -> Operation:
-        """This change, as it is to be undone with a later one of the same run on its object."""
+        """This change, as it must be undone where the same run changed its object again (`later`)."""
         return self
 
     def over(self, earlier: Operation) -> tuple[Operation | None, Operation] | None:
-        """How the undo of an earlier change goes over to this one, which lies over it and stays in force.
+        """Take over the undo of an earlier change, since this one wrote into the same field after it.
 
-        What is left of the earlier one (None: nothing), and this one with a `before` that is the earlier
-        one's; None where the two have nothing in common.
+        Called when the earlier change is to be undone while this one stays in force. Two operations are given
+        back: what the earlier change must still undo itself (None: nothing), and this change with the earlier
+        one's `before`, so that its own undo brings back the value from before both. None is given back where
+        the two changes share no field, or somebody else wrote into the field between them.
         """
         return None
 
     @property
     def carries(self) -> bool:
-        """Whether the undo of earlier changes went over to this one, which is then undone in any case."""
+        """Whether this change took over the undo of an earlier one (see `over`).
+
+        Such a change is undone even where its own `make` was refused: the earlier change is in force.
+        """
         return False
 
     @property
@@ -217,7 +222,7 @@ class Operation(ABC):
 
 
 def _moved_on(ref: Ref, edit: Edit, obj: Object) -> Refused:
-    """A field is not any more what its change was planned for."""
+    """The refusal of a change: its field has another value than when the change was planned."""
     before, now = edit.shown(edit.before), edit.shown(edit.read(obj))
     return Refused(f"{ref}: {edit.name} was {before} when it was planned, but now it is {now}: plan again")
 
@@ -303,12 +308,16 @@ class Patch(Operation):
     # -- changes of one object that lie over each other ----------------------------------------
 
     def clash(self, other: Operation) -> str:
-        """Fields inside each other can't be put back one by one: which is it? "" when there is none."""
+        """Two fields of which one lies inside the other can't be put back one by one: names such a pair."""
         pairs = product(self.edits, other.edits if isinstance(other, Patch) else ())
         return next((f"{a.name} lies across {b.name}" for a, b in pairs if a.overlaps(b)), "")
 
     def below(self, later: Operation) -> Operation:
-        """What the later one found was not ours, and its undo writes that as our field manager."""
+        """Marks the fields into which somebody else wrote between this change and the later one.
+
+        The undo of the later change writes their value back under our field manager, so that the API server
+        would take that value for ours.
+        """
         cells = {e.cell: e for e in later.edits} if isinstance(later, Patch) else {}
         lost = [e for e in self.edits if e.cell in cells and not cells[e.cell].lies_on(e)]
         return replace(self, edits=tuple(replace(e, contested=e.contested or e in lost) for e in self.edits))

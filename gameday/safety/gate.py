@@ -308,9 +308,10 @@ class Gate:
 
 
 def _moved_on(approved: FaultPlan[Any], now: FaultPlan[Any], by_us: Collection[str] = ()) -> list[str]:
-    """What a plan was made from and is another by now: a sentence each. What is gone is none of it.
+    """Where a value that the approved plan was made from (its `basis`) has changed: a sentence each.
 
-    Nor is what the steps in force were planned from as well (`by_us`): that they have changed.
+    Values that can't be read any more are left out, since their objects are gone. So are those that a step in
+    force was planned from too (`by_us`), since that step may have changed them.
     """
     return [
         f"{what} was {plain(before)} when it was planned, and is {plain(now.basis[what])} now"
