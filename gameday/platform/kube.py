@@ -14,7 +14,7 @@ from gameday.platform import answers, credentials, fence
 from gameday.platform.apiserver import ApiServer
 from gameday.platform.errors import ApiError, BadName, ConfigError, NoCredentials
 from gameday.platform.exec import Exec
-from gameday.platform.kubeconfig import contexts, existing, unfit, unfit_proxy
+from gameday.platform.kubeconfig import contexts, current_context, existing, unfit, unfit_proxy
 from gameday.platform.objects import Object, Ref, Resource, field_selector, url_path, version_path
 from gameday.platform.on_demand import import_on_demand
 from gameday.platform.one_cluster import OneCluster
@@ -109,7 +109,8 @@ class Kube(ApiServer):
         found = existing(files)
         try:
             if found:
-                loading = load_kube_config(files, context, configuration, persist_config=False)
+                chosen = context or current_context(files)
+                loading = load_kube_config(files, chosen, configuration, persist_config=False)
                 loader = await credentials.logged_in(loading)
                 name = loader.current_context["name"]
                 if proxy := unfit_proxy(configuration.proxy):

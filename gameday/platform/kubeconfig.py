@@ -1,4 +1,4 @@
-"""What is wrong with kubeconfigs, for a message: the library says it in Python's words, or in its own."""
+"""Which context kubeconfigs mean, and what is wrong with them: the library says it in Python's words."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ def existing(files: str) -> list[Path]:
     return [path for f in files.split(":") if f and (path := Path(f).expanduser()).exists()]
 
 
+def current_context(files: str) -> Any:
+    """The current context: that of the first file which names one, as client-go merges them; else None.
+
+    The library takes the last file's. Of clusters, contexts and users of one name it takes the first, whole,
+    as client-go does (clientcmd/loader.go).
+    """
+    try:
+        documents = [safe_load(path.read_text()) for path in existing(files)]
+        return next((d["current-context"] for d in documents if d.get("current-context")), None)
+    except (YAMLError, OSError, ValueError, AttributeError):
+        return None  # the library can't read them either, and says why
+
+
 def contexts(files: str) -> list[str]:
     """The names of the contexts in kubeconfigs, as far as these can be read."""
     try:
@@ -29,7 +42,7 @@ def contexts(files: str) -> list[str]:
 def unfit(files: str, context: str | None) -> str:
     """The first thing that is not as in a kubeconfig, or is not there; "" where none is found."""
     named: dict[str, dict[str, dict[str, Any]]] = {part: {} for part in _PARTS}
-    chosen = context
+    chosen = context or current_context(files)
     for path in existing(files):
         try:
             document = safe_load(path.read_text())
@@ -46,7 +59,6 @@ def unfit(files: str, context: str | None) -> str:
                 if not whole or not isinstance(item.get(one) or {}, dict):
                     return f"item {number} of {part} in {path} is not whole; expected name and {one}"
                 named[part].setdefault(str(item["name"]), item.get(one) or {})
-        chosen = context or document.get("current-context", chosen)  # the last file's, as the library has it
     if chosen and str(chosen) not in named["contexts"]:
         return f"there is no context {chosen}"
     for part, one in (("clusters", "cluster"), ("users", "user")):

@@ -141,6 +141,60 @@ async def test_one_that_is_none_is_refused_in_words(
     assert [w for w in ("object", "somebody", "secretly", "Expected") if w in told] == []
 
 
+def part(**more: Any) -> dict[str, Any]:
+    """A kubeconfig that holds a part; the cluster of each context is c."""
+    named = {key: [{"name": n, key[:-1]: v} for n, v in more.pop(key, {}).items()] for key in PARTS}
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        **named,
+        **{k.replace("_", "-"): v for k, v in more.items()},
+    }
+
+
+PARTS = ("clusters", "users", "contexts")
+A, B = ({"server": f"http://{n}.invalid:1"} for n in "ab")
+HERE, THERE = {"cluster": "c"}, {"cluster": "d"}
+WHOLE = part(clusters={"c": A, "d": B}, contexts={"here": HERE, "there": THERE})
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [WHOLE | {"current-context": "here"}, part(current_context="there")],
+        [part(current_context="there"), WHOLE | {"current-context": "here"}],
+        [WHOLE, part(current_context=""), part(current_context="there"), part(current_context="here")],
+        [WHOLE | {"current-context": "here"}, part(current_context="")],
+        [None, WHOLE | {"current-context": "there"}, part(current_context="here")],
+        [part(current_context="one", contexts={"one": HERE}, clusters={"c": A}), part(clusters={"c": B})],
+        [part(current_context="one", clusters={"c": A}), part(contexts={"one": HERE}, clusters={"c": B})],
+        [part(current_context="one", contexts={"one": THERE}), part(contexts={"one": HERE}), WHOLE],
+        [
+            part(
+                current_context="one",
+                contexts={"one": HERE | {"user": "u"}},
+                clusters={"c": A},
+                users={"u": {}},
+            ),
+            part(clusters={"c": B | {"proxy-url": "http://p:1"}}, users={"u": {"token": "another's"}}),
+        ],
+    ],
+)
+async def test_of_several_files_the_first_counts_as_for_kubectl(
+    files: list[dict[str, Any] | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / str(number) for number in range(len(files))]
+    for path, document in zip(paths, files, strict=True):
+        if document is not None:
+            path.write_text(json.dumps(document))
+    monkeypatch.setenv("KUBECONFIG", ":".join(map(str, paths)))
+    wanted = "{.current-context} {..server} {..proxy-url} {..token}"
+    async with await Kube.connect() as kube:
+        ours = await read(kube.environment(), wanted)
+        assert (kube.context, kube.server) == tuple(ours.split()[:2])
+    assert ours == await read({}, wanted, "--minify")
+
+
 async def test_other_programs_get_one_cluster_in_a_file_that_goes_with_the_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,9 +222,9 @@ async def test_other_programs_get_one_cluster_in_a_file_that_goes_with_the_clien
     assert list(temporary.iterdir()) == []
 
 
-async def read(environment: dict[str, str], path: str) -> str:
+async def read(environment: dict[str, str], path: str, *options: str) -> str:
     """What kubectl reads in the file of an environment, from another folder."""
-    command = [kubectl(), "config", "view", "--raw", "-o", f"jsonpath={path}"]
+    command = [kubectl(), "config", "view", "--raw", *options, "-o", f"jsonpath={path}"]
     return (await child.run(command, 60, environment=environment)).out.decode()
 
 
