@@ -59,6 +59,7 @@ class Entry:
     acceptance: Mapping[str, str] = field(default_factory=dict)  # who took it over, when and why
     lands_until: float = 0.0  # when a `make` that was not answered can't land any more (monotonic, seconds)
     settled: bool = False  # whether no request of its `make` can land any more but for `lands_until`
+    refused: str = ""  # the answer that refused its undo for certain, as admission does, last time
     hung: bool = False  # whether its undo was left behind, and may go on: another one is for who comes later
 
     @classmethod
@@ -341,9 +342,11 @@ class Ledger:
                         outcome = await self._patiently(entry)
                     if outcome.state != "failed" and entry.lands_until > began:
                         continue  # it stays open, and is undone again when its request can't arrive any more
+                known = entry.state, entry.message
                 entry.state, entry.message = State(outcome.state), outcome.message
                 entry.learned = {**entry.learned, **outcome.learned}
-                self._tell(entry)
+                if not (entry.refused and known == (entry.state, entry.message)):
+                    self._tell(entry)
         return heirs
 
     def _hand_over(self, entry: Entry, heirs: list[Entry]) -> bool:
@@ -388,6 +391,7 @@ class Ledger:
                 return Undone("failed", text)
             except ApiError as error:
                 if error.status < 500 and error.status not in (401, 409, 429):
+                    self._refused(entry, str(error))
                     return Undone("failed", str(error))
                 last: Exception = error
             except (Unreachable, fence.Unsure) as error:
@@ -401,6 +405,12 @@ class Ledger:
                 self._warn(f"still trying to undo: {last}")
             await asyncio.sleep(delay)
             delay = min(delay * 2, 2.0)
+
+    def _refused(self, entry: Entry, why: str) -> None:
+        """Say at once, and once, what keeps a change in force: whoever can lift that should hear of it."""
+        if why != entry.refused:
+            entry.refused = why
+            self._warn(f"{entry.operation.ref}: its undo is refused, and will be tried again: {why}")
 
     async def _landed(self, entry: Entry) -> bool:
         """Whether all that was sent has arrived. A change that carries others' does not say so of theirs."""

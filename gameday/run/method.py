@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from gameday.states import Presence
 if TYPE_CHECKING:
     from gameday.platform.world import World
 
+AGAIN_EVERY = 2.0  # seconds between two attempts at an undo that was refused
 LOOK_WITHIN = 10.0  # seconds that a look has in any case, also where the time to be seen in or out is over
 
 
@@ -250,7 +251,12 @@ class Method:
         try:
             if not fault.instant:
                 evidence = await self._settle(
-                    fault, planned, here, Presence.OUT, lambda: _in_vain(undone, task)
+                    fault,
+                    planned,
+                    here,
+                    Presence.OUT,
+                    lambda: _in_vain(undone, task),
+                    lambda: self._again(planned.path, undone),
                 )
         except Failure as error:
             self.deviations.append(f"step {planned.path} ({planned.name}) did not leave: {error}")
@@ -262,6 +268,12 @@ class Method:
             self._endings.over(planned.path)
             self._watch.mark(during=bool(self._in_force))
 
+    async def _again(self, path: str, undone: Sequence[Entry]) -> None:
+        """Undo once more what an answer refused for certain: somebody may have lifted what refuses it."""
+        failed = [e for e in undone if e.state is states.Change.FAILED]
+        if failed and all(e.refused for e in failed):
+            await self._ledger.undo(path)
+
     async def _settle(
         self,
         fault: Fault[Any],
@@ -269,14 +281,15 @@ class Method:
         here: Here,
         wanted: Presence,
         in_vain: Callable[[], str] = lambda: "",
+        again: Callable[[], Awaitable[None]] | None = None,
     ) -> Evidence:
         """Read back until the fault is in, or out. Raises FaultError with what was seen instead.
 
-        `in_vain` says why to wait no longer, or "".
+        `in_vain` says why to wait no longer, or "". `again` is done every AGAIN_EVERY seconds meanwhile.
         """
         within = fault.settle_within(planned.fault.spec)
         deadline = time.monotonic() + within
-        delay = 0.05
+        delay, tried = 0.05, time.monotonic()
         evidence = Evidence(Presence.PARTIAL)
         while True:
             try:
@@ -296,6 +309,9 @@ class Method:
                 raise FaultError(f"not seen {wanted} within {within:g} s: {seen}")
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, 1.0)
+            if again is not None and time.monotonic() > tried + AGAIN_EVERY:
+                await again()
+                tried = time.monotonic()
 
     async def _recover(self, when: str) -> None:
         """Steady state must return between steps, so that effects can be told apart."""

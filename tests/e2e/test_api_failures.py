@@ -87,6 +87,23 @@ def test_a_change_that_is_refused_ends_the_run_and_names_the_permission(
     assert 'cannot patch resource "nodes"' in ended.output
 
 
+def test_an_undo_that_a_policy_refuses_is_said_at_once_and_tried_until_it_is_lifted(
+    through: Program, api_proxy: ApiProxy, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """The step waited two minutes for its fault to be out, without a word, and without a second attempt."""
+    denied = "ValidatingAdmissionPolicy 'hands-off' with binding 'all' denied request: not on a Monday"
+    refused = {"reason": "Invalid", "message": denied, "causes": [{"message": denied}]}
+    with through.started(write(tmp_path, method=SHORT)) as run:
+        run.fault_is("in")
+        api_proxy.fail("PATCH", DEPLOYMENT, 422, times=1000, **refused)  # type: ignore[arg-type]
+        run.until(lambda e: e["type"] == "warn" and denied in e["message"], "the refusal is said", within=30)
+        assert not [e for e in run.events if e["type"] == "fault" and e["state"] in ("out", "failed")]
+        api_proxy.relent()
+        ended = run.ended()
+    assert ended.code == 0, ended.output
+    assert sum(denied in e["message"] for e in ended.of("warn")) == 1
+
+
 def test_an_undo_that_fails_is_tried_again(
     through: Program, api_proxy: ApiProxy, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
