@@ -23,7 +23,16 @@ from gameday.ledger.node_report import (
     waiting_for,
     words_of,
 )
-from gameday.ledger.operations import UNDO_WITHIN, Altered, Create, Operation, Refused, Undone, is_of
+from gameday.ledger.operations import (
+    UNDO_WITHIN,
+    Altered,
+    Create,
+    Ended,
+    Operation,
+    Refused,
+    Undone,
+    is_of,
+)
 from gameday.node.task import Task
 from gameday.platform.effect import Touch
 from gameday.platform.errors import ApiError, Unreachable, is_answer
@@ -155,6 +164,18 @@ class NodeProgram(Operation):
     async def has_landed(self, kube: Kube) -> bool:
         found = await kube.find(self.ref)  # the last of its objects to be made
         return found is not None and self._ours(found)
+
+    async def ended_by_others(self, kube: Kube) -> Ended | None:
+        """A pod that is gone, goes or has ended: its program takes the change back, whoever wanted that."""
+        found = await kube.find(self.ref)
+        if found is None or "deletionTimestamp" in found["metadata"]:
+            return Ended(f"{self.ref} on {self.node} was deleted")
+        if not self._ours(found):
+            return Ended(f"{self.ref} is somebody else's by now")
+        if not is_finished(found):
+            return None
+        last = last_words(found)
+        return Ended(f"{self.ref} on {self.node} ended: {words_of(last) or waiting_for(found)}{alone(last)}")
 
     def not_made(self, error: Exception) -> bool:
         return isinstance(error, Refused)  # it is several objects, of which some may be there

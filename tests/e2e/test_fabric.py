@@ -90,6 +90,21 @@ def test_every_kind_goes_in_and_out(gameday: Program, tmp_path: Path, world_unch
     assert seen["1.8", "in"].count("spoofchk on") == 3
 
 
+async def test_who_deletes_the_pod_of_a_program_ends_the_fault(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """The program reverts then. It was: in, and passed, for as long as the step would have held it."""
+    with gameday.started(write(tmp_path, method=[{**DOWN, "for": "10m"}], blastRadius=RADIUS)) as run:
+        await asyncio.to_thread(run.fault_is, "in")
+        (program,) = await kube.list(PODS, "gameday", labels="app.kubernetes.io/name=gameday-node")
+        await kube.delete(Ref.of({"apiVersion": "v1", "kind": "Pod", **program}))
+        ended = await asyncio.to_thread(run.ended)
+    assert (ended.code, ended.verdict) == (1, "deviated"), ended.output
+    out = ended.of("fault")[-1]
+    assert (out["state"], out["by"]) == ("out", "somebody else")
+    assert "gpu-7 was deleted" in out["message"]
+
+
 async def test_an_abort_brings_the_link_back(
     gameday: Program, kube: Kube, platform: Platform, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:

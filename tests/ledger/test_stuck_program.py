@@ -1,4 +1,4 @@
-"""A program whose pod does not go: whether it ever ran is known of a pod that no kubelet took up alone."""
+"""A program whose pod does not go, or goes without us: what is known of it then."""
 
 from __future__ import annotations
 
@@ -58,3 +58,22 @@ async def test_a_container_that_is_said_to_wait_may_have_run(
     task = Task(RUN, "kubelet-stop", lease=("gameday", RUN), pod=("default", RUN))
     undone = await NodeProgram(POD, RUN, NODE, task, Settings("python")).undo(kube)
     assert (undone.state, words in undone.message) == (state, True), undone
+
+
+@pytest.mark.parametrize(
+    ("status", "how"),
+    [
+        ({"phase": "Running"}, ""),
+        ({"phase": "Failed", "reason": "Evicted", "message": "no disk"}, "on gpu-6 ended: Evicted: no disk"),
+        (None, "on gpu-6 was deleted"),
+    ],
+    ids=["runs", "evicted", "deleted"],
+)
+async def test_a_program_that_others_ended(status: Object | None, how: str, pod: Ref, kube: Kube) -> None:
+    if status is None:
+        await kube.delete(pod, grace=0)  # what keeps it does not keep its program
+    else:
+        await kube.patch(pod, {"status": status}, "merge", subresource="status")
+    task = Task(RUN, "kubelet-stop", lease=("gameday", RUN), pod=("default", RUN))
+    ended = await NodeProgram(POD, RUN, NODE, task, Settings("python")).ended_by_others(kube)
+    assert (ended.how.partition(f"{POD} ")[2] if ended else "") == how
