@@ -23,7 +23,7 @@ from gameday.node.task import BEGIN_WITHIN, Task
 from gameday.platform.complaints import warnings_about
 from gameday.platform.effect import Effect, Kind, NodeState
 from gameday.platform.errors import ApiError, PlatformError
-from gameday.platform.objects import Ref
+from gameday.platform.objects import Object, Ref
 from gameday.states import Change
 
 if TYPE_CHECKING:
@@ -161,9 +161,10 @@ class NodeProgramFault(Fault[S]):
     async def _operations(self, plan: FaultPlan[S], world: World, mode: str) -> list[NodeProgram]:
         nodes = {v.node or v.ref.name for v in plan.victims}  # those that are left of the plan's
         wanted = [p for p in self.programs(plan) if p.node.name in nodes]
-        addresses = await asyncio.gather(*(_addresses(p.node, world) for p in wanted))
-        made = zip(wanted, addresses, strict=True)
-        return [_operation(p, a, world, mode, self.spare) for p, a in made]
+        found = await asyncio.gather(*(world.kube.get(p.node) for p in wanted))
+        addresses = await asyncio.gather(*(_addresses(node, world) for node in found))
+        made = zip(wanted, found, addresses, strict=True)
+        return [_operation(p, node, a, world, mode, self.spare) for p, node, a in made]
 
     def _may_be_silent(self, program: NodeProgram) -> bool:
         return self.silences or bool(program.task.options.get("allowManagement"))
@@ -224,7 +225,7 @@ def _complain(program: NodeProgram, report: Report) -> None:
 
 
 def _operation(
-    program: OnNode, addresses: Sequence[str], world: World, mode: str, spare: float
+    program: OnNode, node: Object, addresses: Sequence[str], world: World, mode: str, spare: float
 ) -> NodeProgram:
     options = options_of(world)
     name = name_of(world.run, world.step, program.node.name, mode)
@@ -248,7 +249,8 @@ def _operation(
         tuple(options.image_pull_secrets),
     )
     ref = Ref("v1", "Pod", name, options.namespace)
-    return NodeProgram(ref, world.run, program.node.name, task, settings)
+    uid = node["metadata"]["uid"]
+    return NodeProgram(ref, world.run, program.node.name, task, settings, node_uid=uid)
 
 
 def name_of(run: str, step: str, node: str, mode: str) -> str:
@@ -259,10 +261,9 @@ def name_of(run: str, step: str, node: str, mode: str) -> str:
     return f"{text[:46].rstrip('-').replace('.', '-')}-{zlib.crc32(text.encode()):08x}"
 
 
-async def _addresses(node: Ref, world: World) -> list[str]:
+async def _addresses(node: Object, world: World) -> list[str]:
     """Addresses that the node must go on reaching: its own, and the API server's, as far as known."""
-    found = await world.kube.get(node)
-    own = [str(a["address"]) for a in (found.get("status") or {}).get("addresses") or ()]
+    own = [str(a["address"]) for a in (node.get("status") or {}).get("addresses") or ()]
     servers = [urlsplit(u).hostname or "" for u in (world.kube.server, options_of(world).api_server or "")]
     try:
         service = await world.kube.get(Ref("v1", "Endpoints", "kubernetes", "default"))

@@ -60,6 +60,7 @@ class NodeProgram(Operation):
     settings: Settings
     files: str = ""  # the ConfigMap's name, which another version's files would change
     uids: tuple[str, ...] = ()  # of its objects, as far as they were heard
+    node_uid: str = ""  # of the Node that was approved; "" in the record of an earlier version
     # The program's last words, from one attempt of the undo to the next: its pod is gone by then.
     _last: dict[str, Any] | None = field(default=None, init=False, compare=False, repr=False)
 
@@ -89,6 +90,7 @@ class NodeProgram(Operation):
             "settings": self.settings.to_data(),
             "files": self.files,
             **({"uids": list(self.uids)} if self.uids else {}),
+            "nodeUid": self.node_uid,
         }
 
     @classmethod
@@ -101,6 +103,7 @@ class NodeProgram(Operation):
             Settings.from_data(data["settings"]),
             files=data.get("files") or data["ref"]["name"],
             uids=tuple(data.get("uids") or ()),
+            node_uid=str(data.get("nodeUid", "")),
         )
 
     # -- making --------------------------------------------------------------------------------
@@ -167,6 +170,8 @@ class NodeProgram(Operation):
 
     async def ended_by_others(self, kube: Kube) -> Ended | None:
         """A pod that is gone, goes or has ended: its program takes the change back, whoever wanted that."""
+        if await self._replaced(kube):
+            return Ended(f"node {self.node} was replaced by another of that name")
         found = await kube.find(self.ref)
         if found is None or "deletionTimestamp" in found["metadata"]:
             return Ended(f"{self.ref} on {self.node} was deleted")
@@ -194,6 +199,8 @@ class NodeProgram(Operation):
             return self._said()
         if found is not None and (failure := await self._end(kube, Ref.of(found))):
             return failure
+        if await self._replaced(kube):
+            self._last = None  # another machine may have run the pod, and said so
         outcome = Undone("undone") if self._is_out() else await self._revert(kube)
         if outcome.state == "failed":
             return outcome  # what is left of its objects keeps the audit from calling this restored
@@ -205,7 +212,7 @@ class NodeProgram(Operation):
     async def audit(self, kube: Kube) -> Undone:
         left = await self._left(kube)
         if not left:
-            return self._said()
+            return (None if self._is_out() else await self._lost(kube)) or self._said()
         known = f"; the program's last words: {words_of(self._last)}" if self._last else ""
         return Undone("failed", f"{', '.join(map(str, left))} still there, so the node may be changed{known}")
 
@@ -246,10 +253,11 @@ class NodeProgram(Operation):
     async def _stuck(self, kube: Kube, ref: Ref, seen: Object) -> Undone | None:
         """The pod does not go. One that no kubelet took up is taken away: should one, it finds itself gone.
 
-        Of one that was taken up nobody knows: a program that stops its kubelet, or cuts it off, may have
-        started without the kubelet telling so.
+        So is one whose node was replaced: the machine that ran it answers by that name no more. Of any other
+        that was taken up nobody knows: a program that stops its kubelet, or cuts it off, may have started
+        without the kubelet telling so.
         """
-        if seen and not taken_up(seen):
+        if seen and (not taken_up(seen) or await self._replaced(kube)):
             await kube.delete(ref, grace=0)
             self._hear(seen)
             return None
@@ -262,10 +270,9 @@ class NodeProgram(Operation):
 
     async def _revert(self, kube: Kube) -> Undone:
         """A second program takes back what the first one left, or sees that it left nothing."""
-        node = await kube.find(Ref("v1", "Node", self.node))
-        if node is None:
-            return Undone("kept", f"node {self.node} is gone, and with it what was changed there")
-        if not is_ready(node):
+        if lost := await self._lost(kube):
+            return lost
+        if not is_ready(await kube.find(self._node) or {}):
             return Undone("failed", f"not known how the program ended: {await self._node_state(kube)}")
         second = NodeProgram(self._second, self.run, self.node, self.task, self.settings)
         await self._create(kube, second.ref, "revert")
@@ -278,14 +285,36 @@ class NodeProgram(Operation):
             return Undone("undone", f"seen on {self.node} by a second program: {words_of(self._last)}")
         return Undone("failed", f"{self.node} may be changed still: {words_of(self._last) or report.waiting}")
 
+    async def _lost(self, kube: Kube) -> Undone | None:
+        """Kept, where nobody reads back any more what was changed: the node is gone, or is another one."""
+        if await self._replaced(kube):
+            return Undone(
+                "kept",
+                f"node {self.node} was replaced by another of that name, where nothing was started. If the "
+                "machine of before runs still, its own program reverts, at the latest "
+                f"{self.task.seconds:g} s after its change",
+            )
+        if await kube.find(self._node) is None:
+            return Undone("kept", f"node {self.node} is gone, and with it what was changed there")
+        return None
+
+    async def _replaced(self, kube: Kube) -> bool:
+        """Whether the node's name is another Node's by now, which nobody approved."""
+        node = await kube.find(self._node) if self.node_uid else None
+        return node is not None and node["metadata"]["uid"] != self.node_uid
+
     async def _node_state(self, kube: Kube) -> str:
-        node = await kube.find(Ref("v1", "Node", self.node))
+        node = await kube.find(self._node)
         if node is None:
             return f"node {self.node} is gone"
         ready = condition(node, "Ready")
         return f"node {self.node} is {'Ready' if is_ready(node) else 'not Ready'}: {ready.get('message', '')}"
 
     # -- its objects ---------------------------------------------------------------------------
+
+    @property
+    def _node(self) -> Ref:
+        return Ref("v1", "Node", self.node)
 
     @property
     def _second(self) -> Ref:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gameday.ledger import locks
+from gameday.ledger.store import LOCAL_FILE
 from gameday.platform import sriov
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
@@ -103,6 +104,9 @@ async def test_who_deletes_the_pod_of_a_program_ends_the_fault(
     out = ended.of("fault")[-1]
     assert (out["state"], out["by"]) == ("out", "somebody else")
     assert "gpu-7 was deleted" in out["message"]
+    node = await kube.get(Ref("v1", "Node", "gpu-7"))
+    assert ended.folder is not None
+    assert node["metadata"]["uid"] in (ended.folder / LOCAL_FILE).read_text()  # another one is not asked
 
 
 async def test_an_abort_brings_the_link_back(
