@@ -9,7 +9,6 @@ at the latest, and by `gameday recover` where both are gone.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import json
 import math
@@ -178,11 +177,12 @@ def measure_probe(
     `probe` is one as in gameday's files, `{kubernetes: {…}}`, and `expect` what stands in its `is`.
     """
     from gameday.experiment.expect import Expectation
+    from gameday.platform import shield
     from gameday.platform.errors import PlatformError
 
     bound = Expectation.parse(expect) if expect else None
     try:
-        series = asyncio.run(_measure(probe, tuple(namespaces or ()), prometheus))
+        series = shield.run(_measure(probe, tuple(namespaces or ()), prometheus))
     except (PlatformError, ValueError) as error:
         raise ActivityFailed(str(error)) from error
     if bound is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +27,7 @@ from gameday.cli.options import (
 )
 from gameday.cli.terminal import console
 from gameday.inert import one_line
+from gameday.platform import shield
 
 if TYPE_CHECKING:
     from gameday.experiment.loader import Loaded
@@ -60,7 +60,7 @@ def approve(
     with plainly(REFUSED):
         loaded = read(file, sets, values)
         options = Options(kubeconfig, context, prometheus, plan=Kept.read(saved), slurm=slurmrestd)
-        asyncio.run(_approve(loaded, options, duration("--for", valid_for), yes))
+        shield.run(_approve(loaded, options, duration("--for", valid_for), yes))
 
 
 async def _approve(loaded: Loaded, options: Options, seconds: float, yes: bool) -> None:

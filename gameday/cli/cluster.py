@@ -18,7 +18,7 @@ from gameday.cli.lever import lever_lines
 from gameday.cli.options import INVALID, NOT_RESTORED, Context, Kubeconfig, Reports, fail, plainly
 from gameday.cli.terminal import console, never_wait
 from gameday.inert import one_line
-from gameday.platform.shield import then_leave
+from gameday.platform import shield
 from gameday.user import user_name
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ NOTED_WITHIN = 10.0  # seconds for a run's answer to a note
 def status(kubeconfig: Kubeconfig = None, context: Context = None) -> None:
     """List what is in force anywhere in the cluster."""
     with plainly():
-        asyncio.run(then_leave(_status(kubeconfig, context)))
+        shield.run(_status(kubeconfig, context))
 
 
 async def _status(kubeconfig: str | None, context: str | None) -> None:
@@ -157,7 +157,7 @@ def recover(
     wanted = Wanted(run, force, watch, folder, allow_unverified, forget, listen, slack, reports)
     never_wait()
     with plainly(NOT_RESTORED):
-        left = asyncio.run(_recover(wanted, kubeconfig, context))
+        left = shield.run(_recover(wanted, kubeconfig, context))
     if left:
         raise typer.Exit(NOT_RESTORED)
 

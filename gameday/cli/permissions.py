@@ -23,6 +23,7 @@ from gameday.cli.options import (
     plainly,
     read,
 )
+from gameday.platform import shield
 
 if TYPE_CHECKING:
     from gameday.experiment.loader import Loaded
@@ -65,7 +66,7 @@ def rbac(
     with plainly():
         loaded = read(file, sets, values)
         options = Options(kubeconfig, context, prometheus, seed, Path("reports"), None, slurmrestd)
-        made = asyncio.run(_rbac(loaded, options, (namespace, name)))
+        made = shield.run(_rbac(loaded, options, (namespace, name)))
     print(f"{UNNAMED}{yaml.safe_dump_all(made, sort_keys=False)}", end="")
 
 

@@ -33,7 +33,7 @@ from gameday.cli.options import (
     stopped,
 )
 from gameday.cli.terminal import console, never_wait, ours
-from gameday.platform.shield import then_leave
+from gameday.platform import shield
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +90,7 @@ def run(
             require_consent=require_consent,
             as_run_identity=as_run_identity,
         )
-        code = asyncio.run(then_leave(_run(loaded, options, in_sandbox, yes, slack)))
+        code = shield.run(_run(loaded, options, in_sandbox, yes, slack))
     raise typer.Exit(code)
 
 
@@ -168,7 +168,7 @@ def plan(
             require_consent=require_consent,
             valid_for=duration("--valid-for", valid_for),
         )
-        refused = asyncio.run(_plan(loaded, options, in_sandbox, output, as_json))
+        refused = shield.run(_plan(loaded, options, in_sandbox, output, as_json))
     raise typer.Exit(REFUSED if refused else 0)
 
 

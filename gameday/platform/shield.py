@@ -93,11 +93,12 @@ async def _in_process(work: Coroutine[Any, Any, T]) -> T:
         raise Exited(f"it wanted to end the process (SystemExit: {error})") from error
 
 
-async def then_leave(work: Coroutine[Any, Any, T]) -> T:
-    """Await the work of a whole event loop, and leave behind all tasks that go on when they are cancelled.
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """As asyncio.run, but leave behind all tasks that go on when they are cancelled: it would never end."""
+    return asyncio.run(_then_leave(work))
 
-    asyncio.run would wait for them, and the process would never end.
-    """
+
+async def _then_leave(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await work
     finally:

@@ -1,4 +1,4 @@
-"""One question to one probe: whatever the probe does, but for hanging on after its time-out, is a reading."""
+"""One question to one probe: whatever the probe does is a reading, and one that hangs is left behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gameday.experiment.text import shorten
 from gameday.platform.errors import ApiError, PartialAnswer, PlatformError, Unreachable
-from gameday.platform.shield import told_to_end
+from gameday.platform.shield import at_most, told_to_end
 from gameday.run.reading import PARTIAL, UNREACHABLE, Reading, judge
 from gameday.safety.installed import probe_of
 
@@ -27,8 +27,7 @@ async def ask(
     asked = time.monotonic() if asked is None else asked
     try:
         probe = probe_of(check.kind)
-        async with asyncio.timeout(check.timeout):
-            measured = await probe.measure(check.spec, world)
+        measured = await at_most(check.timeout, probe.measure(check.spec, world))
         reading = judge(check, bound, measured, baseline, asked, time.monotonic() - asked)
     except TimeoutError:
         message = f"did not answer within {check.timeout:g} s"

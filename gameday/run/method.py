@@ -19,7 +19,7 @@ from gameday.extend import Evidence, Fault, FaultError, PlatformError
 from gameday.extend import Step as Here
 from gameday.ledger.ledger import Entry, Ledger
 from gameday.platform.errors import Failure, only
-from gameday.platform.shield import or_leave, to_the_end
+from gameday.platform.shield import at_most, or_leave, to_the_end
 from gameday.run import hooks as hooking
 from gameday.run.endings import Endings
 from gameday.run.evidence import keep_before
@@ -293,8 +293,8 @@ class Method:
         evidence = Evidence(Presence.PARTIAL)
         while True:
             try:
-                async with asyncio.timeout(max(LOOK_WITHIN, deadline - time.monotonic())):
-                    evidence = await or_leave(fault.settled(planned.fault, here.injected, here.world))
+                left = max(LOOK_WITHIN, deadline - time.monotonic())
+                evidence = await at_most(left, fault.settled(planned.fault, here.injected, here.world))
                 here.record(**evidence.noted)
             except TimeoutError:
                 evidence = Evidence(Presence.PARTIAL, ("the look was not answered",))

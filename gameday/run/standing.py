@@ -177,13 +177,6 @@ class Standing:
             return ""
         return f"blind: the abort condition “{check.name}”: {explain(reading)}, for {seconds:.0f} s"
 
-    @property
-    def patience(self) -> float:
-        """Seconds after which an abort condition without any reading at all is blind: its probe hangs."""
-        check = self.check
-        allowed = getattr(check, "blind_for", None) or BLIND_READINGS * check.interval
-        return float(max(allowed, check.interval) + check.timeout)
-
     # -- the log -----------------------------------------------------------------------------------
 
     def worth_writing(self, old: Reading | None, reading: Reading) -> bool:

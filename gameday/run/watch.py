@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from gameday.events import Emit, Probed
 from gameday.experiment.model import AbortIf, Probe
 from gameday.experiment.text import plain
-from gameday.platform.shield import told_to_end
 from gameday.run.asking import ask
 from gameday.run.first_look import unready
 from gameday.run.reading import Reading, explain
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from gameday.platform.world import World
 
 HURRY = 1.0  # seconds between readings, at most, where a baseline or a recovery waits for them
-VIGIL = 0.5  # seconds between two looks for abort conditions of which nothing is heard at all
 
 
 class Watch:
@@ -79,7 +77,6 @@ class Watch:
             async with asyncio.TaskGroup() as group:
                 for standing in self._all:
                     group.create_task(self._loop(standing))
-                group.create_task(self._vigil())
         finally:
             self._over = True
             async with self._changed:
@@ -144,7 +141,7 @@ class Watch:
     # -- asking ------------------------------------------------------------------------------------
 
     async def _loop(self, standing: Standing) -> None:
-        while not told_to_end():  # a probe may have swallowed that
+        while True:
             asked = time.monotonic()
             self._wake[standing].clear()
             if not self._asks and standing in self.steady:
@@ -167,7 +164,6 @@ class Watch:
         return standing.check.interval
 
     async def _ask(self, standing: Standing, asked: float) -> Reading:
-        """One reading, whatever the probe does but for hanging on after its time-out."""
         during = self._during
         bound, counts = standing.bound(during)
         reading = await ask(standing.check, bound, self._world, standing.baseline, asked)
@@ -187,24 +183,6 @@ class Watch:
             self.broken.setdefault(standing.check.name, explain(reading))
         async with self._changed:
             self._changed.notify_all()
-
-    async def _vigil(self) -> None:
-        """A probe that hangs, and gives no reading whatever, makes its abort condition blind too.
-
-        Seen twice in a row, so that a process which was stopped for a while asks first.
-        """
-        suspects: set[Standing] = set()
-        while True:
-            await asyncio.sleep(VIGIL)
-            now = time.monotonic()
-            silent = {s for s in self._aborts if self._armed and now - s.heard > s.patience}
-            for standing in silent & suspects:
-                seconds = now - standing.heard
-                self._on_abort(
-                    f"blind: the abort condition “{standing.check.name}”: no reading for {seconds:.0f} s, "
-                    "its probe hangs"
-                )
-            suspects = silent
 
     def _event(self, standing: Standing, reading: Reading) -> Probed:
         return Probed(

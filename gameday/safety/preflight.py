@@ -19,6 +19,7 @@ from gameday.platform.errors import PartialAnswer, PlatformError
 from gameday.platform.objects import Ref
 from gameday.platform.permission import Permission, missing
 from gameday.platform.resources import NODES
+from gameday.platform.shield import or_leave
 from gameday.platform.world import World
 from gameday.safety import gangs, nogo, targets
 from gameday.safety.approvals import cluster as approvals
@@ -348,7 +349,7 @@ async def _installed(name: str, case: Case) -> Findings:
     """The check under an entry point. One that can't be used, or fails, may have had something to say."""
     package, words = registry.package(registry.CHECKS, name), name.replace("-", " ")
     try:
-        return await _guarded(words, registry.check(name), case)
+        return await or_leave(_guarded(words, registry.check(name), case))
     except registry.RegistryError as error:
         return [refused(words, str(error), "mend that package, or uninstall it")]
     except Exception as error:

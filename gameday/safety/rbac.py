@@ -18,6 +18,7 @@ from gameday.ledger.lease import ref_of
 from gameday.ledger.store import record_ref
 from gameday.platform.objects import Object
 from gameday.platform.permission import Permission
+from gameday.platform.shield import at_most
 from gameday.platform.world import World
 from gameday.safety import gang_kinds
 from gameday.safety.lever import LEVER
@@ -43,8 +44,7 @@ async def ask_probes(experiment: Experiment, world: World) -> None:
 
     async def ask(check: Check) -> None:
         with contextlib.suppress(Exception):  # as in the watch, where that is the probe's reading
-            async with asyncio.timeout(check.timeout):
-                await registry.probe(check.kind)().measure(check.spec, world)
+            await at_most(check.timeout, registry.probe(check.kind)().measure(check.spec, world))
 
     await asyncio.gather(*map(ask, (*experiment.spec.steady_state, *experiment.spec.abort_if)))
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from gameday.extend import RESTORED, Edit, Evidence, Fault, FaultPlan, Operation, Patch, Ref, Refused, Spec
-from gameday.extend import Touch, Undone, Victim
+from gameday.extend import Probe, Touch, Undone, Victim
 
 pytestmark = pytest.mark.sandbox_only("about hooks of another package")
 
@@ -164,7 +164,22 @@ class Late(Operation):
         late = (await kube.get(self.ref)).get("data", {}).get("late")
         return Undone("failed", "it is there") if late else RESTORED
 """
-ENTRIES = """[gameday.faults]
+DEAF = """
+
+class Deaf(Probe):
+    '''Never answers, and takes no notice of its time-out.'''
+    Spec: ClassVar = Spec
+
+    async def measure(self, spec, world):
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                pass
+"""
+ENTRIES = """[gameday.probes]
+acmeDeaf = acme_hung:Deaf
+[gameday.faults]
 acmeHung = acme_hung:Hung
 acmeStubborn = acme_hung:Stubborn
 [gameday.operations]
@@ -176,7 +191,7 @@ acme-late = acme_hung:Late
 async def acme(gameday: Program, kube: Kube, tmp_path: Path) -> AsyncIterator[Elsewhere]:
     """gameday with the package, and what its fault marks."""
     there = Elsewhere(gameday.platform, tmp_path, Path(sys.executable))
-    there.environment |= package(tmp_path / "packages", "acme_hung", MODULE, ENTRIES)
+    there.environment |= package(tmp_path / "packages", "acme_hung", MODULE + DEAF, ENTRIES)
     there.environment |= {"ACME_SAID": str(tmp_path / "said")}
     meta = {"name": MARKED.name, "namespace": MARKED.namespace}
     async with made(kube, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": AS_IT_WAS}):
@@ -206,6 +221,14 @@ def test_a_run_ends_though_nobody_answers_whether_a_fault_is_out(
         ended = run.ended()
     assert (ended.code, ended.verdict) == (1, "deviated"), ended.output
     assert "not seen out within 1 s: the look was not answered" in " ".join(ended.output.split())
+
+
+def test_a_command_ends_though_a_probe_does_not(acme: Elsewhere, tmp_path: Path) -> None:
+    deaf = {"name": "deaf", "acmeDeaf": {}, "is": ">= 1", "timeout": "1s"}
+    file = write(tmp_path, method=[{"acmeHung": {"after": 0}, "for": "1s"}], steadyState=[deaf])
+    ended = acme("plan", file)
+    assert "could not be asked (did not answer within 1 s)" in " ".join(ended.output.split())
+    assert ended.code == 0, ended.output
 
 
 @pytest.mark.parametrize("hook", ["inspect", "inject", "hold", "task"])

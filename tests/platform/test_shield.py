@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gameday.platform.errors import Failure
-from gameday.platform.shield import Exited, Overdue, at_most, or_leave, then_leave, to_its_own_end, to_the_end
+from gameday.platform.shield import Exited, Overdue, at_most, or_leave, run, to_its_own_end, to_the_end
 
 pytestmark = pytest.mark.fast
 
@@ -133,4 +133,4 @@ def test_an_event_loop_ends_though_one_of_its_tasks_does_not() -> None:
         return "done"
 
     kept: list[asyncio.Task[None]] = []
-    assert asyncio.run(then_leave(work())) == "done"
+    assert run(work()) == "done"
