@@ -19,6 +19,8 @@ from tests.support.polling import until
 from tests.support.program import Program
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.sandbox_only("about hooks of another package")
+
 MARKED = Ref("v1", "ConfigMap", "marked", "platform")
 AS_IT_WAS = {"mark": "none"}
 MODULE = """
@@ -30,8 +32,6 @@ from typing import ClassVar
 
 from gameday.extend import RESTORED, Edit, Evidence, Fault, FaultPlan, Operation, Patch, Ref, Refused, Spec
 from gameday.extend import Probe, Touch, Undone, Victim
-
-pytestmark = pytest.mark.sandbox_only("about hooks of another package")
 
 MARKED = Ref("v1", "ConfigMap", "marked", "platform")
 SAID = Path(os.environ["ACME_SAID"])
@@ -163,8 +163,7 @@ class Late(Operation):
     async def audit(self, kube):
         late = (await kube.get(self.ref)).get("data", {}).get("late")
         return Undone("failed", "it is there") if late else RESTORED
-"""
-DEAF = """
+
 
 class Deaf(Probe):
     '''Never answers, and takes no notice of its time-out.'''
@@ -191,7 +190,7 @@ acme-late = acme_hung:Late
 async def acme(gameday: Program, kube: Kube, tmp_path: Path) -> AsyncIterator[Elsewhere]:
     """gameday with the package, and what its fault marks."""
     there = Elsewhere(gameday.platform, tmp_path, Path(sys.executable))
-    there.environment |= package(tmp_path / "packages", "acme_hung", MODULE + DEAF, ENTRIES)
+    there.environment |= package(tmp_path / "packages", "acme_hung", MODULE, ENTRIES)
     there.environment |= {"ACME_SAID": str(tmp_path / "said")}
     meta = {"name": MARKED.name, "namespace": MARKED.namespace}
     async with made(kube, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": AS_IT_WAS}):
