@@ -22,7 +22,7 @@ from gameday.ledger.chaos_mesh import CreateChaos
 from gameday.platform.chaos_mesh import API_VERSION, PAUSE, complaints, ended, is_paused, progress
 from gameday.platform.complaints import warnings_about
 from gameday.platform.effect import Effect, Kind
-from gameday.platform.errors import ApiError, PlatformError, not_found
+from gameday.platform.errors import ApiError, NotServed, PlatformError
 from gameday.platform.objects import Object, Ref, Resource
 
 if TYPE_CHECKING:
@@ -232,9 +232,7 @@ async def _dry_run(manifest: Object, world: World) -> None:
     kind = manifest["kind"]
     try:
         await world.kube.resource(API_VERSION, kind)
-    except ApiError as error:
-        if not not_found(error):
-            raise
+    except NotServed as error:
         raise PlanError(
             f"Chaos Mesh does not serve {kind} here: install it, or check the kind's name ({error.message})"
         ) from error
@@ -271,7 +269,5 @@ async def _needs(manifest: Object, spec: ChaosMeshSpec, world: World) -> tuple[s
 async def _served(kind: str, world: World) -> Resource | None:
     try:
         return await world.kube.resource(API_VERSION, kind)
-    except ApiError as error:
-        if not not_found(error):
-            raise
+    except NotServed:
         return None  # an older Chaos Mesh has no such kind

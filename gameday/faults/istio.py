@@ -18,7 +18,7 @@ from gameday.faults.pods import check_namespaces
 from gameday.ledger.edits import Edit
 from gameday.ledger.operations import Patch
 from gameday.platform.effect import Effect, Kind, named
-from gameday.platform.errors import PlatformError, not_found
+from gameday.platform.errors import ApiError, PlatformError
 from gameday.platform.istio import API, Service, Way, services_of, ways_of
 from gameday.platform.objects import Object, Ref
 from gameday.platform.world import Victim, World
@@ -139,8 +139,8 @@ async def _read(spec: IstioSpec, world: World) -> Object:
     ref = Ref(API, "VirtualService", spec.virtual_service, spec.namespace)
     try:
         return await world.kube.get(ref)
-    except Exception as error:
-        if not_found(error):
+    except ApiError as error:
+        if error.status == 404:
             raise PlanError(f"there is no {ref} in {world.kube.context}: {error}") from error
         raise
 

@@ -17,7 +17,7 @@ from gameday.ledger.edits import Edit
 from gameday.ledger.operations import Patch
 from gameday.platform.devices import gpus
 from gameday.platform.effect import Effect, Kind
-from gameday.platform.errors import not_found
+from gameday.platform.errors import ApiError, NotServed
 from gameday.platform.objects import Object, Ref, controller
 from gameday.platform.preemption import NEEDS, preemption
 from gameday.platform.world import Victim, World
@@ -122,8 +122,8 @@ class Scale(Fault[ScaleSpec]):
     async def _read(self, ref: Ref, world: World) -> Object:
         try:
             return await world.kube.get(ref)
-        except Exception as error:
-            if not_found(error):
+        except ApiError as error:
+            if error.status == 404:
                 raise PlanError(f"there is no {ref} in {world.kube.context}") from error
             raise
 
@@ -134,16 +134,15 @@ class Scale(Fault[ScaleSpec]):
         pkg/controller/podautoscaler/horizontal.go) but where it went down to 0 by itself (HPAScaleToZero, of
         which its condition ScaledToZero tells).
         """
-        from gameday.platform.errors import ApiError
         from gameday.platform.objects import Resource, condition
 
         meta = obj["metadata"]
         resource = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
         try:
             found = await world.kube.list(resource, meta["namespace"])
+        except NotServed:  # an older API server
+            return []
         except ApiError as error:
-            if not_found(error):  # an older API server
-                return []
             if error.status != 403:
                 raise
             text = "could not be seen: allow `list horizontalpodautoscalers.autoscaling`"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from gameday.ledger.operations import RESTORED, Create, Undone, why_it_stays
 from gameday.platform.chaos_mesh import PAUSE, unrecovered
 from gameday.platform.conditional import ATTEMPTS, write_if
-from gameday.platform.errors import ApiError, not_found
+from gameday.platform.errors import ApiError, NotServed, not_found
 from gameday.platform.objects import Object, Ref, annotations_of, is_true, labels_of
 
 if TYPE_CHECKING:
@@ -205,15 +205,11 @@ class CreateChaos(Create):
 
     async def _listed(self, kube: Kube, kind: str, namespace: str | None) -> list[Object]:
         try:
-            resource = await kube.resource(self.ref.api_version, kind)
-        except ApiError as error:
-            if not not_found(error):
+            return await kube.list(await kube.resource(self.ref.api_version, kind), namespace)
+        except NotServed:
+            if kind == self.ref.kind or await _is_served(kube, replace(self.ref, kind=kind)):
                 raise
             return []  # an older Chaos Mesh has no such kind
-        return [
-            {"kind": kind, "apiVersion": self.ref.api_version, **o}
-            for o in await kube.list(resource, namespace)
-        ]
 
     def _is_root(self, obj: Object) -> bool:
         return bool(obj["kind"] == self.ref.kind and obj["metadata"]["name"] == self.ref.name)
@@ -346,6 +342,15 @@ def _is_behind(book: Object) -> bool:
 
 def _failure(book: Object) -> str:
     return str((book.get("status") or {}).get("failedMessage") or "its controller has not come to it")
+
+
+async def _is_served(kube: Kube, ref: Ref) -> bool:
+    """Whether the cluster serves a kind in any version."""
+    try:
+        await kube.served(ref)
+    except NotServed:
+        return False
+    return True
 
 
 async def _why(kube: Kube, obj: Object) -> str:

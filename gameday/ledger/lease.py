@@ -21,7 +21,7 @@ from gameday.ledger.keeping import NAMESPACE, check_is_of, metadata, name_of, re
 from gameday.ledger.observer import Observer, duration_of, renewal_of
 from gameday.platform import fallback
 from gameday.platform.conditional import ATTEMPTS, among_others, write_if
-from gameday.platform.errors import ApiError, PlatformError, Unreachable
+from gameday.platform.errors import ApiError, PlatformError, Unreachable, not_found
 from gameday.platform.fence import Lost, Unsure
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref, annotations_of
@@ -234,7 +234,7 @@ class RunLease:
             self.lose(str(lost))
             raise
         except ApiError as error:
-            if error.status not in (403, 404):
+            if error.status != 403 and not not_found(error):
                 raise
             self._alone = True
 

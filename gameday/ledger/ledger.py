@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gameday import states
 from gameday.events import Audited, Change, Emit, Warn
@@ -26,12 +26,13 @@ from gameday.ledger.store import LOCAL_FILE, ClusterStore, LocalStore, Record
 from gameday.ledger.turn import Turn
 from gameday.ledger.unreadable import NotUndone, read
 from gameday.platform import fallback, fence
-from gameday.platform.errors import ApiError, NotRecorded, PlatformError, Unreachable, is_answer
+from gameday.platform.errors import ApiError, NotRecorded, NotServed, PlatformError, Unreachable, is_answer
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
 from gameday.platform.shield import Overdue, at_most, or_leave, to_the_end, told_to_end
 from gameday.states import Change as State
 
+T = TypeVar("T")
 UNDO_PATIENCE = 600.0  # seconds that an undo waits for an API server that went away
 MAKE_WITHIN = 40.0  # seconds that a change under way has when it is to be undone: a request has 30
 CUT_OFF_WITHIN = 10.0  # seconds that a change has to end once it is told to, as a program that is killed
@@ -416,7 +417,9 @@ class Ledger:
         """Whether all that was sent has arrived. A change that carries others' does not say so of theirs."""
         if entry.operation.carries:
             return False
-        return await at_most(AUDIT_WITHIN, entry.operation.has_landed(self.kube))
+        return await at_most(
+            AUDIT_WITHIN, self._where_served(entry.operation, lambda o: o.has_landed(self.kube))
+        )
 
     async def _outwait(self, late: Sequence[Entry]) -> None:
         """Wait until no request can arrive any more; the undo that follows takes back what they did."""
@@ -470,9 +473,23 @@ class Ledger:
         within = entry.operation.undo_within
         with fence.under(partial(self.owner.check, undoing=True)), fallback.to_ourselves():
             if not entry.settled:
-                await at_most(within, entry.operation.outdate(self.kube))
+                await at_most(within, self._where_served(entry.operation, lambda o: o.outdate(self.kube)))
                 entry.settled = True
-            return await at_most(within, entry.operation.undo(self.kube))
+            return await at_most(within, self._where_served(entry.operation, lambda o: o.undo(self.kube)))
+
+    async def _where_served(self, operation: Operation, act: Callable[[Operation], Awaitable[T]]) -> T:
+        """Act on an object in another version of its API, where the one of its change is not served any more.
+
+        Raises NotServed where that can't be.
+        """
+        try:
+            return await act(operation)
+        except NotServed:
+            ref = await self.kube.served(operation.ref)
+            there = operation.in_version(ref.api_version) if ref != operation.ref else None
+            if there is None:
+                raise
+            return await act(there)
 
     async def audit(self) -> list[Audited]:
         """Read everything that was touched again. What is not as before (`left`) is open from then on."""
@@ -512,9 +529,15 @@ class Ledger:
             return Undone("failed", entry.message or "it was not undone")
         if entry.open and not entry.settled:  # what is seen now says nothing of what lands in a moment
             return Undone("failed", f"a request that was not answered may still arrive: {entry.message}")
+
+        async def look(seen: Operation) -> Undone:
+            if entry.open and seen is not operation:  # what it does not show may be in force
+                return Undone("failed", entry.message or "it was not undone")
+            return _answer(await seen.audit(self.kube))
+
         try:
             async with limit:
-                return _answer(await at_most(AUDIT_WITHIN, operation.audit(self.kube)))
+                return await at_most(AUDIT_WITHIN, self._where_served(operation, look))
         except Overdue as overdue:
             return Undone("failed", f"its audit {overdue}")
         except Exception as error:

@@ -22,7 +22,7 @@ from gameday.platform.chaos_mesh import complaints
 from gameday.platform.complaints import warnings_about
 from gameday.platform.conditional import write_if
 from gameday.platform.effect import Touch
-from gameday.platform.errors import ApiError, Failure, Unreachable
+from gameday.platform.errors import ApiError, Failure, Unreachable, not_found
 from gameday.platform.objects import Object, Ref, labels_of
 from gameday.states import Change as State
 
@@ -207,6 +207,13 @@ class Operation(ABC):
         """
         return None
 
+    def in_version(self, api_version: str) -> Operation | None:
+        """The change, as it is undone where the cluster serves its object in that version of its API alone.
+
+        None where nobody knows how: the undo fails then, and says that the kind is not served.
+        """
+        return None
+
     @property
     def carries(self) -> bool:
         """Whether this change took over the undo of an earlier one (see `over`).
@@ -242,7 +249,8 @@ class Patch(Operation):
     `subresource` is the one that takes the change, as `resize` does a running pod's resources. `manager` is
     the field manager of the run, by which the API server knows what is ours. `follows` are fields that a
     controller writes, with their values of before: the undo is over when the controller has followed it, and
-    what came before it is undone after that.
+    what came before it is undone after that. `translated`: the object is read in another version of its API
+    than the change was made in, where its fields may have other names.
     """
 
     kind: ClassVar[str] = "patch"
@@ -253,6 +261,7 @@ class Patch(Operation):
     manager: str
     subresource: str = ""
     follows: tuple[tuple[Where, Any], ...] = ()
+    translated: bool = False  # not recorded: which versions are served is found out again
 
     def __post_init__(self) -> None:
         if self.ref.kind == "Secret" and not all(e.secret for e in self.edits):
@@ -335,6 +344,11 @@ class Patch(Operation):
         whole = replace(self, edits=mine, follows=earlier.follows or self.follows)
         return (replace(earlier, edits=rest) if rest else None), whole
 
+    def in_version(self, api_version: str) -> Operation | None:
+        if type(self) is not Patch:  # what reads more of its object than its own fields
+            return None
+        return replace(self, ref=replace(self.ref, api_version=api_version), translated=True)
+
     @property
     def carries(self) -> bool:
         return any(e.also for e in self.edits)
@@ -374,6 +388,8 @@ class Patch(Operation):
             if obj is None:
                 return Undone("kept", "the object was deleted meanwhile, so there is nothing to restore")
             ours = self._ours(obj)
+            if self.translated and len(ours) < len(self.edits):  # a field that is not there may be elsewhere
+                return Undone("failed", f"{self.ref.api_version} does not show the change as it was written")
             answer = await self._write(kube, obj, [(e, e.before) for e in ours]) if ours else obj
             if answer is None:
                 continue
@@ -622,6 +638,9 @@ class Create(Operation):
             return Ended(f"{self.ref} was deleted")
         return None if self._ours(obj) else Ended(f"{self.ref} is somebody else's by now")
 
+    def in_version(self, api_version: str) -> Operation | None:
+        return replace(self, ref=replace(self.ref, api_version=api_version))
+
     def _ours(self, obj: Object) -> bool:
         return is_of(self.run, obj, self.uids)
 
@@ -687,7 +706,7 @@ class Evict(Operation):
         try:
             await kube.evict(self.ref, grace=self.grace)
         except ApiError as error:
-            if error.status != 404 and not (error.status == 409 and "UID" in error.message):
+            if not not_found(error) and not (error.status == 409 and "UID" in error.message):
                 raise
 
     async def undo(self, kube: Kube) -> Undone:

@@ -133,6 +133,26 @@ def resources(found: Object, asked: str) -> list[Object]:
     return [r for r in listed if "/" not in r["name"]]
 
 
+def names(found: Object, asked: str) -> set[str]:
+    """What a list of discovery names: resources and subresources, or API groups and their versions."""
+    if isinstance(listed := found.get("resources"), list):
+        return {str(r.get("name")) for r in listed if isinstance(r, dict)}
+    groups = found.get("groups")
+    if not isinstance(groups, list):
+        raise WrongAnswer(f"cannot {asked}: the answer lists nothing ({_kind(found)})")
+    named = {str(g.get("name")) for g in groups if isinstance(g, dict)}
+    versions = (v for g in groups if isinstance(g, dict) for v in g.get("versions") or ())
+    return named | {str(v.get("groupVersion")) for v in versions if isinstance(v, dict)}
+
+
+def versions(found: Object, asked: str) -> list[str]:
+    """The versions of an API group, the one that the server prefers first."""
+    listed = found.get("versions")
+    if not isinstance(listed, list):
+        raise WrongAnswer(f"cannot {asked}: the answer lists no versions ({_kind(found)})")
+    return [v["version"] for v in listed if isinstance(v, dict) and isinstance(v.get("version"), str)]
+
+
 def part(found: Object, key: str, asked: str) -> Object:
     """An object inside an answer."""
     value = found.get(key)

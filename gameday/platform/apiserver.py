@@ -17,14 +17,25 @@ from yarl import URL
 from gameday.experiment.text import shorten
 from gameday.platform import answers, fallback
 from gameday.platform.credentials import Credentials
-from gameday.platform.errors import ApiError, Unreachable, WrongAnswer, retry_after, without_frames
+from gameday.platform.errors import (
+    ApiError,
+    NotServed,
+    PlatformError,
+    Unreachable,
+    WrongAnswer,
+    retry_after,
+    without_frames,
+)
 from gameday.platform.exec import Exec, run_in_container
 from gameday.platform.objects import Object
 from gameday.platform.permission import Permission
 
 _RETRIED = frozenset({500, 502, 503, 504})  # on reads: the server is starting, stopping or overloaded
 _DECIDED = frozenset({404, 409, 410})  # answers that we act on: only the API server itself may give them
-_NO_SUCH_PATH = b"404 page not found"  # the API server's own word for a kind that it does not serve
+_NO_SUCH_PATH = (
+    b"404 page not found"  # Go's http.NotFound: of an API server without such a path, or of a proxy
+)
+_RBAC = "rbac.authorization.k8s.io"
 WRONG_PATIENCE = 1.0  # seconds that reads go on trying while something else answers
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _OVER = (aiohttp.ClientError, OSError, TimeoutError, ValueError)  # what a request may end with
@@ -97,6 +108,7 @@ class ApiServer:
         started = time.monotonic()
         patience = self.patience if patience is None else patience
         delay = 0.1
+        wrong: float | None = None  # when something else answered first
         failure: ApiError | Unreachable
         while True:
             end = started + patience
@@ -106,11 +118,14 @@ class ApiServer:
                 if response.status < 300:
                     return data
                 failure = _failure(response, data, verb or method, what or path, asked)
+                if isinstance(failure, ApiError) and failure.status == 404:
+                    failure = await self._absence(failure, method, path, asked)
                 again = method == "GET" and response.status in _RETRIED
                 again = again or (response.status == 429 and not path.endswith("/eviction"))
                 wait = getattr(failure, "retry_after", None) or delay
                 if isinstance(failure, WrongAnswer):
-                    again, end = method == "GET", started + min(patience, WRONG_PATIENCE)
+                    wrong = wrong or time.monotonic()
+                    again, end = method == "GET", wrong + min(patience, WRONG_PATIENCE)
             except _OVER as exception:
                 failure = Unreachable(f"cannot {asked}: the server {_why(without_frames(exception))}")
                 refused = isinstance(exception, aiohttp.ClientConnectorError)
@@ -142,6 +157,37 @@ class ApiServer:
                     raise
             await asyncio.sleep(0.2)
 
+    async def _absence(
+        self, error: ApiError, method: str, path: str, asked: str
+    ) -> ApiError | NotServed | WrongAnswer:
+        """What a 404 says: that the object is not there, that its kind is not served, or nothing at all.
+
+        A Status names the object that is not there, or its namespace. Other answers are an API server's for a
+        path that it does not serve, and a proxy's for anything: what the server lists tells the two apart.
+        """
+        if _is_about(error, method, path):
+            return error
+        if await self._serves(path):
+            said = shorten(error.message, 80)
+            return WrongAnswer(f"cannot {asked}: HTTP 404, which is not about that object: {said!r}")
+        _, version, resource = _served_as(path)
+        return NotServed(error.verb, error.what, resource or "kinds", version)
+
+    async def _serves(self, path: str) -> bool:
+        """Whether the API server lists what a path is about; true as well where that can't be found out."""
+        root, version, resource = _served_as(path)
+        if not resource and (root != "apis" or not version):  # what every API server serves
+            return True
+        above = f"/{root}/{version}" if resource else f"/{root}"
+        try:
+            listed = await self.ask("GET", above, verb="discover", what=version, patience=0)
+            served = answers.names(listed, self.asked("discover", version))
+        except NotServed:
+            return False
+        except PlatformError:
+            return True
+        return (resource or version) in served
+
     def asked(self, verb: str, what: str) -> str:
         """A request, as errors name it."""
         return f"{verb} {what} ({self.server})"
@@ -153,7 +199,10 @@ class ApiServer:
             async with self._open("GET", path, query, None, "application/json", timeout) as response:
                 if response.status >= 300:
                     data = await answers.read(response.content.iter_any(), asked)
-                    raise _failure(response, data, "watch", what, asked)
+                    failure = _failure(response, data, "watch", what, asked)
+                    if isinstance(failure, ApiError) and failure.status == 404:
+                        failure = await self._absence(failure, "GET", path, asked)
+                    raise failure
                 async for line in response.content:
                     yield answers.mapping(line, asked)
         except _OVER as error:
@@ -281,6 +330,31 @@ def _failure(
             f"cannot {asked}: HTTP {status}, but not from an API server: {shorten(error.message, 80)!r}"
         )
     return error
+
+
+def _is_about(error: ApiError, method: str, path: str) -> bool:
+    """Whether a Status 404 is about the object of the path or its namespace, or the Role of a new binding.
+
+    Source: k8s.io/apimachinery, pkg/api/errors, NewNotFound; its resource may name a subresource as well.
+    """
+    wanted, details = Permission.of_request(method, path, {}, watch=False), error.details
+    if wanted is None or not error.is_status or not (name := details.get("name")):
+        return False
+    group, kind = str(details.get("group") or ""), str(details.get("kind") or "").partition("/")[0]
+    if group == wanted.group == _RBAC and method == "POST":
+        return True
+    places = {(wanted.group, wanted.resource, wanted.name), ("", "namespaces", wanted.namespace)}
+    return (group, kind, name) in places
+
+
+def _served_as(path: str) -> tuple[str, str, str]:
+    """The root of a path, its group and version, and its resource, as discovery lists them; "" for none."""
+    root, *words = path.strip("/").split("/")
+    size = 2 if root == "apis" else 1
+    version, below = "/".join(words[:size]), words[size:]
+    if len(below) > 2 and below[0] == "namespaces":
+        below = below[2:]
+    return root, version, "/".join(below[:1] + below[2:3])
 
 
 def _why(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from gameday.platform.errors import ApiError, PlatformError, Unreachable
+from gameday.platform.errors import ApiError, PlatformError, Unreachable, not_found
 from gameday.platform.objects import Object, Ref
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ async def write_if(
     except ApiError as error:
         if error.status == 409:
             return None
-        # A failed `test` is a bare 422, as is a patch that does not fit; what is not served is a 404, too.
-        if error.status not in (404, 422) or error.details.get("causes"):
+        # A failed `test` is a bare 422, as is a patch that does not fit.
+        if not (not_found(error) or error.status == 422) or error.details.get("causes"):
             raise
         now = await kube.find(ref)
         if now is not None and now["metadata"]["resourceVersion"] == version:

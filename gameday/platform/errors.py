@@ -17,10 +17,12 @@ Failure                      a step fails of it, and is undone
     ├── SandboxError         the embedded sandbox did not start (`sandbox`)
     ├── Fenced               a change was not sent: the run may not be ours (`platform.fence`)
     └── ApiError             the Kubernetes API answered with a failure
+        └── NotServed        it serves no such kind, or not in that version: of objects it says nothing
 """
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, TypeGuard
 
@@ -167,6 +169,14 @@ class ApiError(PlatformError):
         return ""
 
 
+class NotServed(ApiError):
+    """The API server serves no such kind in that version. Whether an object is there it does not say."""
+
+    def __init__(self, verb: str, what: str, kind: str, version: str) -> None:
+        status = {"reason": "NotFound", "message": f"the cluster serves no {kind} in {version}"}
+        super().__init__(verb, what, 404, json.dumps(status).encode())
+
+
 def _status(body: bytes) -> dict[str, Any]:
     """The Status object that a failure comes with; {} where a proxy speaks, or nobody."""
     try:
@@ -211,8 +221,11 @@ def is_answer(error: BaseException) -> TypeGuard[Failure]:
 
 
 def not_found(error: BaseException) -> bool:
-    """Whether an error says that the object is not there."""
-    return isinstance(error, ApiError) and error.status == 404
+    """Whether an error says that the object, or its namespace, is not there.
+
+    Every other 404 is NotServed or WrongAnswer: the object may be in force all the same.
+    """
+    return isinstance(error, ApiError) and error.status == 404 and not isinstance(error, NotServed)
 
 
 def retry_after(header: str) -> float | None:

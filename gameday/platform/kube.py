@@ -12,7 +12,7 @@ from typing import Any
 
 from gameday.platform import answers, credentials, fence
 from gameday.platform.apiserver import ApiServer
-from gameday.platform.errors import ApiError, BadName, ConfigError, NoCredentials
+from gameday.platform.errors import ApiError, BadName, ConfigError, NoCredentials, NotServed, not_found
 from gameday.platform.exec import Exec
 from gameday.platform.kubeconfig import contexts, current_context, existing, unfit, unfit_proxy
 from gameday.platform.objects import Object, Ref, Resource, field_selector, url_path, version_path
@@ -162,7 +162,7 @@ class Kube(ApiServer):
     # -- discovery -----------------------------------------------------------------------------
 
     async def resource(self, api_version: str, kind: str) -> Resource:
-        """How the cluster serves a kind. ApiError 404 says that it does not (a CRD is missing)."""
+        """How the cluster serves a kind. Raises NotServed where it does not (a CRD is missing)."""
         if (api_version, kind) in _KNOWN:
             return _KNOWN[api_version, kind]
         kinds = self._discovered.get(api_version)
@@ -173,11 +173,27 @@ class Kube(ApiServer):
             kinds = {r["kind"]: Resource(api_version, r["kind"], r["name"], r["namespaced"]) for r in served}
             self._discovered[api_version] = kinds
         if kind not in kinds:
-            body = json.dumps(
-                {"reason": "NotFound", "message": f"the cluster serves no {kind} in {api_version}"}
-            )
-            raise ApiError("find", kind, 404, body.encode())
+            raise NotServed("find", kind, kind, api_version)
         return kinds[kind]
+
+    async def served(self, ref: Ref) -> Ref:
+        """The reference in a version that the cluster serves: its own, else another of its group.
+
+        An object is the same in all of them, while its fields may have other names. Raises NotServed.
+        """
+        group, _, own = ref.api_version.rpartition("/")
+        if not group or (ref.api_version, ref.kind) in _KNOWN:
+            return ref
+        there: list[str] = []
+        with suppress(NotServed):
+            found = await self.ask("GET", url_path("apis", group), verb="discover", what=group)
+            there = answers.versions(found, self.asked("discover", group))
+        for version in sorted(there, key=lambda v: v != own):
+            self._discovered.pop(f"{group}/{version}", None)
+            with suppress(NotServed):
+                resource = await self.resource(f"{group}/{version}", ref.kind)
+                return replace(ref, api_version=resource.api_version)
+        raise NotServed("find", str(ref), ref.kind, f"any version of {group}")
 
     async def version(self) -> str:
         """The server's version, as v1.36.3."""
@@ -205,7 +221,7 @@ class Kube(ApiServer):
     # -- reading -------------------------------------------------------------------------------
 
     async def get(self, ref: Ref) -> Object:
-        """The object of that name; ApiError 404 when there is none, or when its UID is another one.
+        """The object of that name; `not_found` when there is none, or when its UID is another one.
 
         The namespace of an owner reference is left out where the owner's kind has none (`placed`).
         """
@@ -220,11 +236,11 @@ class Kube(ApiServer):
         return obj
 
     async def find(self, ref: Ref) -> Object | None:
-        """As get, but None when there is none."""
+        """As get, but None when there is none. Raises NotServed where its kind is not served."""
         try:
             return await self.get(ref)
         except ApiError as error:
-            if error.status == 404:
+            if not_found(error):
                 return None
             raise
 
@@ -442,7 +458,7 @@ class Kube(ApiServer):
         try:
             found = await self.ask("DELETE", await self._path(ref), verb="delete", what=str(ref), body=body)
         except ApiError as error:
-            if error.status == 404 or (error.status == 409 and ref.uid and not version):
+            if not_found(error) or (error.status == 409 and ref.uid and not version):
                 return False
             raise
         answers.check_deleted(found, ref, self.asked("delete", str(ref)))

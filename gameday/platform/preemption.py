@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gameday.platform.effect import Effect, Kind
-from gameday.platform.errors import not_found
+from gameday.platform.errors import NotServed
 from gameday.platform.objects import Object, Ref, Resource
 
 if TYPE_CHECKING:
@@ -24,10 +24,8 @@ async def preemption(kube: Kube, workload: Ref, template: Object) -> tuple[Effec
     """What has to be allowed by name where new pods of this template may preempt others; else nothing."""
     try:
         classes = await kube.list(PRIORITY_CLASSES)
-    except Exception as error:
-        if not_found(error):
-            return ()  # a server without priorities
-        raise
+    except NotServed:
+        return ()  # a server without priorities
     default = next((c for c in classes if c.get("globalDefault")), {"value": 0})
     name = (template.get("spec") or {}).get("priorityClassName")
     mine = next((c for c in classes if c["metadata"]["name"] == name), default) if name else default

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gameday.platform.errors import not_found
+from gameday.platform.errors import NotServed
 from gameday.platform.objects import Object, Resource, annotations_of, is_finished
 
 if TYPE_CHECKING:
@@ -53,10 +53,8 @@ async def node_states(kube: Kube, node: str | None = None) -> dict[str, Object]:
     fields = {"metadata.name": node} if node else None
     try:
         return {s["metadata"]["name"]: s for s in await kube.list(NODE_STATES, fields=fields)}
-    except Exception as error:
-        if not_found(error):
-            return {}
-        raise
+    except NotServed:
+        return {}
 
 
 def interfaces(state: Object) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from gameday.experiment.text import plural
 from gameday.extend import Measurement, Probe
 from gameday.platform import sriov
 from gameday.platform.devices import allocatable_gpus, gpu_resources
-from gameday.platform.errors import PlatformError, not_found
+from gameday.platform.errors import NotServed, PlatformError
 from gameday.platform.objects import Object, annotations_of
 
 if TYPE_CHECKING:
@@ -122,10 +122,8 @@ async def _gres(world: World) -> dict[str, int]:
 async def _networks(world: World, namespaces: list[str]) -> list[Object]:
     try:
         return [n for space in namespaces for n in await world.kube.list(sriov.NETWORKS, space)]
-    except Exception as error:
-        if not_found(error):
-            return []
-        raise
+    except NotServed:
+        return []
 
 
 def _allocatable(node: Object) -> dict[str, Any]:

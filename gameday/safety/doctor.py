@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from gameday.experiment.text import plural, some
 from gameday.ledger.keeping import NAMESPACE
 from gameday.ledger.survey import survey
-from gameday.platform.errors import ApiError, PlatformError, Unreachable, not_found
+from gameday.platform.errors import NotServed, PlatformError, Unreachable
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
 from gameday.platform.permission import Permission, missing
@@ -227,8 +227,6 @@ async def _operators(systems: Systems) -> list[Found]:
 async def _served(kube: Kube, api_version: str, kind: str) -> bool:
     try:
         await kube.resource(api_version, kind)
-    except ApiError as error:
-        if not_found(error):
-            return False
-        raise
+    except NotServed:
+        return False
     return True

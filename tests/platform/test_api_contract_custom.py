@@ -193,3 +193,45 @@ async def test_a_bad_definition_is_refused(kube: Kube) -> None:
     error = await refusal(kube.create(wrong))
     assert (error.status, error.reason) == (422, "Invalid")
     assert error.details["causes"][0]["field"] == "metadata.name"
+
+
+_ABSENT = f"/apis/{GROUP}/v1/namespaces/default/storms/absent"
+
+
+@pytest.mark.parametrize(
+    ("path", "details"),
+    [
+        ("/api/v1/namespaces/default/configmaps/absent", {"name": "absent", "kind": "configmaps"}),
+        ("/api/v1/namespaces/no-such/configmaps/absent", {"name": "absent", "kind": "configmaps"}),
+        ("/api/v1/namespaces/absent", {"name": "absent", "kind": "namespaces"}),
+        ("/apis/apps/v1/namespaces/default/deployments/absent", {"group": "apps", "kind": "deployments"}),
+        ("/apis/apps/v1/namespaces/default/deployments/absent/scale", {"group": "apps", "name": "absent"}),
+        (_ABSENT, {"name": "absent", "group": GROUP, "kind": "storms"}),
+        (f"{_ABSENT}/scale", {"name": "absent", "group": GROUP, "kind": "storms"}),
+        (_ABSENT.replace("/v1/", "/v9/"), None),
+        (_ABSENT.replace("/storms/", "/nothings/"), None),
+        (f"/apis/{GROUP}/v9", None),
+        ("/apis/nobody.example.com", None),
+        ("/apis/nobody.example.com/v1/things/absent", None),
+        ("/apis/apps/v1beta9/namespaces/default/deployments/absent", {}),
+        ("/api/v9/namespaces/default/configmaps/absent", {}),
+        ("/api/v1/namespaces/default/nothings/absent", {}),
+        ("/api/v1/namespaces/default/configmaps/absent/resize", {}),
+        ("/apis/apps/v1/namespaces/default/nothings/absent", {}),
+    ],
+)
+async def test_what_is_not_there(
+    kube: Kube, storms: Resource, path: str, details: dict[str, str] | None
+) -> None:
+    """A Status names it; what is not served is a bare Status in built-in groups, else a text (None)."""
+    async with kube._open("GET", path, None, None, "application/json", 30) as answer:
+        body = await answer.read()
+    assert answer.status == 404
+    if details is None:
+        assert body == b"404 page not found\n"
+        return
+    status = json.loads(body)
+    assert (status["kind"], status["reason"]) == ("Status", "NotFound")
+    told = status.get("details") or {}
+    assert {k: told.get(k) for k in details} == details
+    assert details or not told.get("name"), told

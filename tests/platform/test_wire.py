@@ -20,6 +20,7 @@ from gameday.platform.errors import (
     BadName,
     ConfigError,
     NoCredentials,
+    NotServed,
     PlatformError,
     Unreachable,
     WrongAnswer,
@@ -32,6 +33,8 @@ from tests.support.raw import Asked, RawServer, Respond, answer, raw_server
 
 pytestmark = pytest.mark.fast
 POD = Ref("v1", "Pod", "web-0", "inference")
+WIDGET = Ref("example.com/v1", "Widget", "web-0", "inference")
+WIDGETS = Resource("example.com/v1", "Widget", "widgets")
 THERE: Object = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -228,10 +231,65 @@ async def test_only_an_api_server_says_that_an_object_is_gone(status: int, body:
         assert isinstance(result, WrongAnswer), result
 
 
-async def test_a_kind_that_is_not_served(tmp_path: Path) -> None:
-    _, result = await asked(tmp_path, lambda _: answer(404, b"404 page not found\n"), CALLS["discovery"])
-    assert isinstance(result, ApiError)
-    assert result.status == 404
+NOWHERE = answer(404, b"404 page not found\n")  # a path that an API server does not serve, or a proxy
+ELSE = answer(404, {"kind": "Status", "code": 404, "message": 'kubernetes cluster "staging" not found'})
+
+
+@pytest.mark.parametrize("call", ["discovery", "get", "find", "list", "delete", "create", "patch", "watch"])
+@pytest.mark.parametrize("word", [NOWHERE, ELSE], ids=["no-such-path", "about-something-else"])
+@pytest.mark.parametrize("listed", [True, False, None])
+async def test_a_404_that_is_not_about_the_object(
+    call: str, word: bytes, listed: bool | None, tmp_path: Path
+) -> None:
+    """An API server says so of what it does not list, and a proxy of all: nobody says "gone"."""
+    group, version = ("example.com", "v1")
+    calls: dict[str, Callable[[Kube], Awaitable[object]]] = {
+        "discovery": lambda kube: kube.resource(WIDGET.api_version, "Widget"),
+        "get": lambda kube: kube.get(WIDGET),
+        "find": lambda kube: kube.find(WIDGET),
+        "list": lambda kube: kube.list(WIDGETS, "inference"),
+        "delete": lambda kube: kube.delete(WIDGET),
+        "create": lambda kube: kube.create({**THERE, "apiVersion": f"{group}/{version}", "kind": "Widget"}),
+        "patch": lambda kube: kube.patch(WIDGET, {}, "merge"),
+        "watch": lambda kube: anext(kube.watch(WIDGETS, "inference", version="1")),
+    }
+    versions = [{"groupVersion": f"{group}/{version}", "version": version}] if listed else []
+    groups = {"groups": [{"name": group, "versions": versions}]}
+    kinds = {"resources": [{"name": "widgets", "kind": "Widget", "namespaced": True}]}
+    looked = 0
+
+    def respond(request: Asked) -> bytes:
+        nonlocal looked
+        if listed is not None and request.path == "/apis":
+            return answer(200, groups)
+        looked += request.path == f"/apis/{group}/{version}"
+        if request.path == f"/apis/{group}/{version}" and (listed or looked == 1) and call != "discovery":
+            return answer(200, kinds)  # of a kind that is found, and not served a moment later
+        return word
+
+    _, result = await asked(tmp_path, respond, calls[call])
+    # A list and a watch know their path already.
+    unserved = listed is False and not (call in ("list", "watch") and looked == 1)
+    assert isinstance(result, NotServed if unserved else WrongAnswer), result
+
+
+@pytest.mark.parametrize(
+    ("details", "gone"),
+    [
+        ({"name": "web-0", "kind": "pods"}, True),
+        ({"name": "inference", "kind": "namespaces"}, True),
+        ({"name": "web-1", "kind": "pods"}, False),
+        ({"name": "web-0", "kind": "configmaps"}, False),
+        ({"name": "web-0", "kind": "pods", "group": "example.com"}, False),
+        ({"name": "training", "kind": "namespaces"}, False),
+    ],
+)
+async def test_a_status_names_what_is_gone(details: Object, gone: bool, tmp_path: Path) -> None:
+    status = {"kind": "Status", "code": 404, "reason": "NotFound", "message": "not found", "details": details}
+    _, found = await asked(tmp_path, lambda _: answer(404, status), CALLS["find"])
+    assert found is None if gone else isinstance(found, WrongAnswer)
+    _, deleted = await asked(tmp_path, lambda _: answer(404, status), CALLS["delete"])
+    assert deleted is False if gone else isinstance(deleted, WrongAnswer)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,9 @@ def parts(target: str) -> tuple[str, list[str]]:
 def respond(asked: Asked) -> bytes:
     """An answer for everything that has the form of a request to an API server."""
     version, below = parts(asked.target)
+    if not version:
+        known = [{"name": v.partition("/")[0], "versions": [{"groupVersion": v}]} for v in KINDS]
+        return answer(200, {"groups": known})
     if version in ("authorization.k8s.io/v1",):
         return answer(201, {"status": {"allowed": True}})
     served = KINDS.get(version)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gameday.platform.errors import ApiError
+from gameday.platform.errors import ApiError, WrongAnswer
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from gameday.sandbox.fleet.argocd.git import repositories
@@ -150,6 +150,8 @@ async def application_set(kube: Kube, **spec: Any) -> AsyncIterator[Object]:
         except ApiError as error:
             if error.status != 404:  # not served yet
                 raise
+            return None
+        except WrongAnswer:  # it came to be served in the middle of the request
             return None
 
     try:

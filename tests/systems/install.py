@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gameday.platform.errors import ApiError
+from gameday.platform.errors import ApiError, WrongAnswer
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
 from tests.support.polling import eventually
@@ -25,4 +25,6 @@ async def _created(kube: Kube, obj: Object) -> bool:
             if error.status != 404:
                 raise
             return False
+    except WrongAnswer:  # it came to be served in the middle of the request
+        return False
     return True

@@ -253,6 +253,8 @@ def _request(
 
 
 def _refuse(refused: Refused) -> web.Response:
+    if refused.text:
+        return web.Response(status=refused.code, text=refused.text)
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after else {}
     return _json(refused.code, encode(refused.body()), headers)
 

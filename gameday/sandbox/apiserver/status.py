@@ -19,6 +19,7 @@ class Refused(Exception):
         self.code, self.reason, self.message = code, reason, message
         self.details = {k: v for k, v in (details or {}).items() if v not in ("", None)}
         self.continue_token = ""
+        self.text = ""  # sent instead of the Status
 
     @property
     def retry_after(self) -> int:
@@ -60,8 +61,11 @@ def not_found(resource: Resource, name: str) -> Refused:
     return Refused(404, "NotFound", f'{resource.qualified} "{name}" not found', _of(resource, name))
 
 
-def no_such_path() -> Refused:
-    return Refused(404, "NotFound", "the server could not find the requested resource")
+def no_such_path(*, built_in: bool = True) -> Refused:
+    """A bare Status in the API's own groups, as go-restful gives it; of any other path net/http's text."""
+    refused = Refused(404, "NotFound", "the server could not find the requested resource")
+    refused.text = "" if built_in else "404 page not found\n"
+    return refused
 
 
 def already_exists(resource: Resource, name: str) -> Refused:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from gameday.platform.errors import ApiError
+from gameday.platform.errors import ApiError, WrongAnswer
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object
 from gameday.sandbox.cache import Cache
@@ -168,6 +168,9 @@ async def create_all(kube: Kube, objects: list[Object]) -> None:
                     if error.reason == "AlreadyExists":
                         return
                     if error.status != 404 or asyncio.get_running_loop().time() > deadline:
+                        raise
+                except WrongAnswer:  # its kind came to be served in the middle of the request
+                    if asyncio.get_running_loop().time() > deadline:
                         raise
                 await asyncio.sleep(0.1)
 
