@@ -143,11 +143,25 @@ def set_ends(kind: str, spec: Object, hold: float | None) -> list[str]:
     if kind == "Workflow" and (lasts := _lasts(spec)) < held:
         warnings.append(_too_short(f"its templates' deadlines, {format_duration(lasts)} in all, are", held))
     if kind == "Schedule":
-        warnings.append(
-            "a Schedule has no end of its own: if gameday dies, only `gameday recover` stops it (as a "
-            "template of a Workflow it would end by its deadline)"
-        )
+        warnings.append(_no_end())
     return warnings
+
+
+def _no_end() -> str:
+    """How long a Schedule of a dead run goes on.
+
+    Wrapped into a Workflow it would end by its template's deadline (pkg/workflow/controllers), but
+    under a name that Chaos Mesh makes up, and what it made would bear that name alone: who looks for the
+    Schedule by name, and the undo, would find it worse. A Workflow can't hold a Schedule of Workflows at all.
+    """
+    from gameday.ledger.janitor import EVERY
+    from gameday.ledger.lease import DEFAULTS
+
+    return (
+        "a Schedule has no end of its own: of a run that dies it fires on, beyond what is counted, until "
+        f"a janitor stops it, about {DEFAULTS.duration + EVERY:g} s later, or, where none is deployed, until "
+        "somebody runs `gameday recover` (as a template of a Workflow it would end by its deadline)"
+    )
 
 
 def _too_short(what: str, held: float) -> str:

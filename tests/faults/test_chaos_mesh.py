@@ -258,6 +258,7 @@ async def test_a_schedule_takes_its_children_with_it(kube: Kube, tmp_path: Path)
         plan = await planned(step, {"kind": "Schedule", "spec": spec})
         assert len(plan.victims) == 12  # it chooses anew each time, so each of them may be hit
         assert "no end of its own" in plan.warnings[0]
+        assert "until a janitor stops it, about 20 s later, or, where none is deployed" in plan.warnings[0]
         assert plan.data["manifest"]["spec"]["networkChaos"]["duration"] == "1m"
         await step.inject(FAULT, plan)
         await eventually(lambda: left_over(kube, "NetworkChaos"))
