@@ -24,10 +24,10 @@ from gameday.platform.dependents import (
     pods_of,
     scaled_away,
 )
-from gameday.platform.effect import Effect, Kind, of_pod, owner_ref
+from gameday.platform.effect import Effect, Kind, of_pod
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref, controller, is_finished
+from gameday.platform.objects import Object, Ref, controller, is_finished, owner_ref
 from gameday.platform.world import World
 
 ALONE = "no controller makes it again"

@@ -11,8 +11,16 @@ from gameday.extend import FaultError, FaultPlan, PlanError
 from gameday.ledger.keeping import NAMESPACE
 from gameday.ledger.node_pod import run_of
 from gameday.platform.devices import gpus
-from gameday.platform.effect import owner_ref
-from gameday.platform.objects import PROTECT, Object, Ref, controller, is_finished, labels_of
+from gameday.platform.objects import (
+    PROTECT,
+    Object,
+    Ref,
+    co_owners,
+    controller,
+    is_finished,
+    labels_of,
+    owner_ref,
+)
 from gameday.platform.resources import PODS
 from gameday.platform.world import Approved, Victim, World
 
@@ -23,7 +31,8 @@ def pod_victim(pod: Object) -> Victim:
     ref = Ref("v1", "Pod", meta["name"], meta["namespace"], meta["uid"])
     owner = owner_ref(controller(pod), meta["namespace"])
     held = 0 if is_finished(pod) else gpus(pod)
-    return Victim(ref, "pod", pod["spec"].get("nodeName", ""), held, owner=owner)
+    node = pod["spec"].get("nodeName", "")
+    return Victim(ref, "pod", node, held, owner=owner, co_owners=co_owners(pod))
 
 
 async def running_pods(namespace: str, selector: str, world: World, *, started: bool = False) -> list[Object]:

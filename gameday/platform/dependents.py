@@ -108,16 +108,12 @@ def _owners(obj: Object) -> list[Object]:
 
 
 async def _is_held(obj: Object, gone: Collection[str], kube: Kube) -> bool:
-    """Whether an owner is there that does not go; one that may not be read is taken to hold nothing."""
+    """Whether an owner is there that does not go; one that can't be read is taken to hold nothing."""
     namespace = obj["metadata"]["namespace"]
     for owner in _owners(obj):
         if owner["uid"] in gone:
             continue
-        try:
-            ref = Ref(owner["apiVersion"], owner["kind"], owner["name"], namespace, owner["uid"])
-            if await kube.find_readable(ref, []):
-                return True
-        except ApiError as error:
-            if error.status != 404:  # a kind that is not served any more
-                raise
+        ref = Ref(owner["apiVersion"], owner["kind"], owner["name"], namespace, owner["uid"])
+        if await kube.find_readable(ref, []):
+            return True
     return False

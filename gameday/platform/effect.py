@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from gameday.platform.devices import gpus
-from gameday.platform.objects import Object, Ref, controller
+from gameday.platform.objects import Object, Ref, co_owners, controller, owner_ref
 from gameday.platform.world import Victim
 
 
@@ -62,8 +62,8 @@ class Effect:
     `text` says what happens ("evicted", "requests fail"); `node` is where a pod runs, so that a pod of a node
     that is touched anyway is not counted twice; `gpus` are those that are lost, `pods` those that a workload
     loses; `ends` says that the thing is gone afterwards, `times` how often, where its successors may go as
-    well; `comes` that a pod comes with its node; `owner` is a pod's controller, `lost` why nothing makes
-    a pod that ends again, or brings back a claim's data.
+    well; `comes` that a pod comes with its node; `owner` is a pod's controller, `co_owners` its other owners,
+    `lost` why nothing makes a pod that ends again, or brings back a claim's data.
     """
 
     kind: Kind
@@ -75,6 +75,7 @@ class Effect:
     ends: bool = False
     comes: bool = False
     owner: Ref | None = field(default=None, compare=False)
+    co_owners: tuple[Ref, ...] = field(default=(), compare=False, kw_only=True)
     times: int = 1
     lost: str = ""
 
@@ -124,6 +125,7 @@ class Effect:
             "ends": self.ends,
             "comes": self.comes,
             "owner": self.owner.to_data() if self.owner else None,
+            "co_owners": [o.to_data() for o in self.co_owners],
             "times": self.times if self.times > 1 else 0,
             "lost": self.lost,
         }
@@ -145,18 +147,29 @@ class Effect:
             Ref.from_data(owner) if owner else None,
             int(data.get("times", 1)),
             str(data.get("lost", "")),
+            co_owners=tuple(map(Ref.from_data, data.get("co_owners") or ())),
         )
 
 
 def of_victim(victim: Victim, *, ends: bool = False) -> Effect:
     """The effect that a target itself is."""
     kind = {"node": Kind.NODE, "pod": Kind.POD, "workload": Kind.WORKLOAD}.get(victim.role, Kind.OBJECT)
-    return Effect(kind, victim.ref, "", victim.node, victim.gpus, victim.pods, ends, owner=victim.owner)
+    return Effect(
+        kind,
+        victim.ref,
+        "",
+        victim.node,
+        victim.gpus,
+        victim.pods,
+        ends,
+        owner=victim.owner,
+        co_owners=victim.co_owners,
+    )
 
 
 def of_pod(pod: Object, text: str = "", *, ends: bool = False, comes: bool = False) -> Effect:
     """The effect on a pod."""
-    meta, owner = pod["metadata"], controller(pod)
+    meta = pod["metadata"]
     return Effect(
         Kind.POD,
         Ref("v1", "Pod", meta["name"], meta["namespace"], meta["uid"]),
@@ -165,15 +178,9 @@ def of_pod(pod: Object, text: str = "", *, ends: bool = False, comes: bool = Fal
         gpus(pod),
         ends=ends,
         comes=comes,
-        owner=owner_ref(owner, meta["namespace"]),
+        owner=owner_ref(controller(pod), meta["namespace"]),
+        co_owners=co_owners(pod),
     )
-
-
-def owner_ref(owner: Object | None, namespace: str | None) -> Ref | None:
-    """The reference to a controller, from an object's ownerReferences."""
-    if owner is None:
-        return None
-    return Ref(owner["apiVersion"], owner["kind"], owner["name"], namespace, owner.get("uid"))
 
 
 def named(kind: Kind, name: str, text: str, *, what: str = "", namespace: str | None = None) -> Effect:

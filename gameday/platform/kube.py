@@ -245,16 +245,22 @@ class Kube(ApiServer):
             raise
 
     async def find_readable(self, ref: Ref, blind: list[Ref]) -> Object | None:
-        """As find, but None also where RBAC does not let us read it, which `blind` then says."""
+        """As find, in any version that is served, but None also where it can't be read, which `blind` says.
+
+        RBAC may not let us, and the cluster may serve the kind in no version any more.
+        """
         try:
-            return await self.find(ref)
+            try:
+                return await self.find(ref)
+            except NotServed:
+                return await self.find(await self.served(ref))
         except ApiError as error:
-            if error.status == 403:
-                with suppress(ApiError):  # where kinds may not be discovered either
-                    ref = await self.placed(ref)
-                blind.append(ref)
-                return None
-            raise
+            if error.status != 403 and not isinstance(error, NotServed):
+                raise
+            with suppress(ApiError):  # where kinds may not be discovered either
+                ref = await self.placed(ref)
+            blind.append(ref)
+            return None
 
     async def each(
         self,

@@ -150,6 +150,20 @@ def controller(obj: Object) -> Object | None:
     return None
 
 
+def owner_ref(owner: Object | None, namespace: str | None) -> Ref | None:
+    """The reference to an owner, from an object's ownerReferences; its kind may have no namespace."""
+    if owner is None:
+        return None
+    return Ref(owner["apiVersion"], owner["kind"], owner["name"], namespace, owner.get("uid"))
+
+
+def co_owners(obj: Object) -> tuple[Ref, ...]:
+    """The owners of an object besides its controller."""
+    above, namespace = controller(obj), obj["metadata"].get("namespace")
+    every = (owner_ref(o, namespace) for o in obj["metadata"].get("ownerReferences") or () if o != above)
+    return tuple(ref for ref in every if ref is not None)
+
+
 def is_mirror(pod: Object) -> bool:
     """Whether a pod stands for one that the kubelet of its node runs from a file.
 

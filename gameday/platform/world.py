@@ -27,7 +27,8 @@ class Victim:
     """One thing that a fault touches. `role`: node, pod, workload, object.
 
     `gpus` counts the GPUs that are lost with it; `node` is where it runs, so that a pod on a node
-    that is touched anyway is not counted twice; `owner` is a pod's controller, which no kept plan holds.
+    that is touched anyway is not counted twice; `owner` is a pod's controller and `co_owners` its other
+    owners, which no kept plan holds.
     """
 
     ref: Ref
@@ -36,6 +37,7 @@ class Victim:
     gpus: int = 0
     pods: int = 0  # pods lost with a workload
     owner: Ref | None = field(default=None, compare=False)
+    co_owners: tuple[Ref, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return str(self.ref)

@@ -21,7 +21,7 @@ from gameday.ledger.node_pod import run_of
 from gameday.ledger.store import NAMESPACE
 from gameday.platform.effect import Effect, Kind
 from gameday.platform.objects import PROTECT, Object, Ref, Resource, labels_of
-from gameday.platform.owners import owners
+from gameday.platform.owners import all_owners, owners
 from gameday.platform.resources import NAMESPACES, NODES, PODS
 from gameday.platform.world import World
 from gameday.safety.protected_list import why_namespace, why_node
@@ -82,7 +82,8 @@ async def protected(effects: Sequence[Effect], world: World, allowed: Sequence[s
         f"{what} carries the label {PROTECT}: it may not be touched" for what in dict.fromkeys(by_label)
     ]
     found += [
-        f"{what} may not be read, so nobody knows whether it carries the label {PROTECT}: allow `get` of it"
+        f"{what} may not be read, so nobody knows whether it carries the label {PROTECT}: allow `get` of it, "
+        f"and see that its kind is served"
         for what in dict.fromkeys(map(str, blind))
     ]
     if world.require_consent or policy.get("requireConsent", "").lower() == "true":
@@ -216,15 +217,15 @@ async def _labelled_beneath(effects: Sequence[Effect], nodes: set[str], world: W
 async def _labelled(effects: Sequence[Effect], world: World, blind: list[Ref]) -> list[str]:
     """The objects, and the owners above them, that carry the label.
 
-    Of a pod whose owner is known, the owner alone is read: its own label is looked for by another list.
+    Of a pod whose owners are known, they alone are read: its own label is looked for by another list.
     """
-    known = {e.owner for e in effects if e.owner is not None}
+    known = {o for e in effects if e.owner is not None for o in (e.owner, *e.co_owners)}
     unknown = [e for e in effects if e.owner is None]
     kube = world.kube
     parents = await asyncio.gather(*(kube.find_readable(r.named, blind) for r in sorted(known, key=str)))
     objects = [*(o for o in parents if o is not None), *await _objects(unknown, world, blind)]
     first = {str(o["metadata"].get("ownerReferences")): o for o in objects}  # siblings have the same owners
-    chains = await asyncio.gather(*(owners(kube, o, blind) for o in first.values()))
+    chains = await asyncio.gather(*(all_owners(kube, o, blind) for o in first.values()))
     return [str(Ref.of(o)) for o in (*objects, *(o for chain in chains for o in chain)) if _has(o, PROTECT)]
 
 

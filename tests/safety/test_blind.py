@@ -13,8 +13,10 @@ from gameday.events import Preflight
 from gameday.extend import FaultPlan
 from gameday.faults.budgets import foresee
 from gameday.faults.pod_kill import PodKillSpec
+from gameday.faults.pods import pod_victim
 from gameday.faults.scale import Scale, ScaleSpec
-from gameday.platform.effect import of_pod
+from gameday.platform.effect import Effect, Kind, of_pod, of_victim
+from gameday.platform.errors import NotServed, WrongAnswer
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from gameday.platform.permission import Permission
@@ -25,6 +27,7 @@ from gameday.safety.protection import protected
 from gameday.safety.rbac import needed
 from tests.platform.arrange import deployment, pod
 from tests.safety.cases import case
+from tests.support.polling import eventually
 from tests.support.proxy import ApiProxy
 from tests.support.unruly import Unruly, unruly
 
@@ -60,10 +63,10 @@ async def kube(denied: ApiProxy) -> AsyncIterator[Kube]:
         yield client
 
 
-def owned(obj: Object, owner: Object) -> Object:
+def owned(obj: Object, owner: Object, is_controller: bool = True) -> Object:
     meta = owner["metadata"]
     reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": meta["name"]}
-    references = [{**reference, "uid": meta["uid"], "controller": True}]
+    references = [{**reference, "uid": meta["uid"], "controller": is_controller}]
     return obj | {"metadata": obj["metadata"] | {"ownerReferences": references}}
 
 
@@ -87,6 +90,54 @@ async def test_an_owner_that_may_not_be_read_may_be_protected(
     denied.fail("GET", f"/{kind.lower()}s/{name}$", 403, reason="Forbidden", times=ALWAYS)
     (found,) = await protected([of_pod(member, ends=True)], world)
     assert found.startswith(f"{kind} {SPACE}/{name} may not be read, so nobody knows whether it carries")
+
+
+@pytest.mark.parametrize("served", [("v1", "v2"), ("v2",), ()])
+@pytest.mark.parametrize("is_controller", [True, False])
+async def test_an_owner_protects_in_whatever_version_and_part(
+    is_controller: bool, served: tuple[str, ...], kube: Kube
+) -> None:
+    """Also one that is no controller; where its kind is not served any more, nobody knows whether it does."""
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    versions = [{"name": v, "served": True, "storage": v == "v1", "schema": schema} for v in ("v1", "v2")]
+    names = {"plural": "teams", "singular": "team", "kind": "Team"}
+    crd = await kube.create(
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": "teams.example.com"},
+            "spec": {"group": "example.com", "scope": "Cluster", "names": names, "versions": versions},
+        }
+    )
+    labels = {"gameday.dev/protect": "true"}
+    team: Object = {
+        "apiVersion": "example.com/v1",
+        "kind": "Team",
+        "metadata": {"name": "a", "labels": labels},
+    }
+    owner = await eventually(lambda: _created(kube, team))
+    assert owner is not None
+    *_, member = await trainer(kube)
+    references = member["metadata"]["ownerReferences"] if not is_controller else []
+    more = owned({"metadata": {}}, owner, is_controller)["metadata"]["ownerReferences"]
+    ref = Ref.of(member)
+    member = await kube.patch(ref, {"metadata": {"ownerReferences": [*references, *more]}}, "merge")
+    body = [
+        {"op": "replace", "path": f"/spec/versions/{n}/served", "value": v["name"] in served}
+        for n, v in enumerate(versions)
+    ]
+    await kube.patch(Ref.of(crd), body)
+    said = "carries the label" if served else "may not be read, so nobody knows whether it carries the label"
+    for effect in (of_pod(member), of_victim(pod_victim(member)), Effect(Kind.POD, ref)):
+        (found,) = await protected([effect], World(kube, namespaces=(SPACE,)))
+        assert re.match(f"Team ({SPACE}/)?a {said} gameday.dev/protect", found), found
+
+
+async def _created(kube: Kube, obj: Object) -> Object | None:
+    try:
+        return await kube.create(obj)
+    except (NotServed, WrongAnswer):
+        return None
 
 
 async def test_a_protected_pod_whose_owner_may_not_be_read_may_be_of_the_workload(

@@ -16,8 +16,7 @@ from gameday.faults.fabric.units import Rate, megabits
 from gameday.faults.nodes import node_ref, node_victim
 from gameday.faults.on_node import NodeProgramFault, OnNode, check_management, needs
 from gameday.faults.pods import check_namespaces, pod_victim
-from gameday.platform.effect import owner_ref
-from gameday.platform.objects import controller
+from gameday.platform.objects import controller, owner_ref
 from gameday.platform.world import Victim, World
 
 if TYPE_CHECKING:
