@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -145,6 +146,26 @@ def keep_secret(name: str, value: str) -> None:
     _kept[value] = name
     found = sorted({f for v in _kept for f in forms(v).values()}, key=len, reverse=True)
     _kept_pattern, _longest = re.compile(_any_of(found)), len(found[0])
+
+
+def keep_sent(headers: Mapping[str, str]) -> None:
+    """Mask from now on what a request's headers log in with; a value that is too short stays as it is."""
+    for name, value in headers.items():
+        if names_secret(name):
+            scheme, _, login = value.rpartition(" ")
+            for secret in (login, _password(login) if scheme.lower() == "basic" else ""):
+                with suppress(TooShort):
+                    keep_secret("", secret)
+
+
+def _password(login: str) -> str:
+    """That of HTTP's basic authentication (RFC 7617)."""
+    import base64
+
+    try:
+        return base64.b64decode(login).decode(errors="replace").partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _any_of(texts: list[str], letters: int = 2) -> str:

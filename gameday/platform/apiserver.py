@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gameday.experiment.text import shorten
+from gameday.masking import keep_sent
 from gameday.platform import answers, fallback
 from gameday.platform.credentials import Credentials
 from gameday.platform.errors import (
@@ -298,6 +299,7 @@ class ApiServer:
         headers = CIMultiDict({"Accept": "application/json", "User-Agent": "gameday"})
         headers.extend(self._credentials.impersonated)
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
+        keep_sent(headers)
         return headers
 
     def _observe(self, method: str, path: str, query: Query | None) -> None:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from gameday.events import Event, RunStarted, Warn
-from gameday.masking import clip
+from gameday.masking import clip, keep_sent
 from gameday.platform.errors import PlatformError, without_frames
 
 _LATER = "`gameday report post RUN`"
@@ -82,6 +82,7 @@ class Slack:
         )
         from slack_sdk.web.async_client import AsyncWebClient
 
+        keep_sent({"Authorization": f"Bearer {token}"})
         self._client = AsyncWebClient(
             token=token,
             base_url=base_url or os.environ.get("SLACK_API_URL") or API_URL,

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gameday.masking import keep_sent
 from gameday.platform.slack import API_URL, SlackError, _refused, _unreachable
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ async def clicks(app_token: str, hear: Callable[[Click], None]) -> AsyncIterator
     from slack_sdk.socket_mode.response import SocketModeResponse
     from slack_sdk.web.async_client import AsyncWebClient
 
+    keep_sent({"Authorization": f"Bearer {app_token}"})
     web = AsyncWebClient(base_url=os.environ.get("SLACK_API_URL") or API_URL)
     client = SocketModeClient(app_token, web_client=web, logger=_silent())
 

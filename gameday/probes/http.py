@@ -12,6 +12,7 @@ from gameday.experiment.model import Spec, Text, Url
 from gameday.experiment.text import shorten
 from gameday.experiment.values import HeaderName, HeaderValue
 from gameday.extend import Measurement, Probe
+from gameday.masking import keep_sent
 from gameday.platform import answers
 from gameday.platform.errors import PlatformError, Unreachable, without_frames
 from gameday.probes import jsonpath
@@ -68,6 +69,7 @@ is: < 300ms
         """One value. Each time over a new connection, as a new client would come."""
         import aiohttp
 
+        keep_sent(spec.headers)
         body: dict[str, Any] = {"json" if isinstance(spec.body, dict | list) else "data": spec.body}
         started = time.perf_counter()
         try:

@@ -16,6 +16,7 @@ from yarl import URL
 
 from gameday.aside import aside
 from gameday.experiment import names
+from gameday.masking import keep_sent
 from gameday.platform import answers
 from gameday.platform.errors import ConfigError, without_frames
 from gameday.platform.prometheus.errors import TOKEN_ENV, broken, refusal, stranger, too_large
@@ -128,6 +129,7 @@ class Connection:
             raise RuntimeError("a Prometheus is used in `async with`")
         if method == "GET" and form is not None:
             url, form = url.extend_query(form), None
+        keep_sent(self._headers)
         limits = aiohttp.ClientTimeout(total=seconds)
         async with self._open.request(
             method, url, data=form, headers=self._headers, timeout=limits, allow_redirects=False

@@ -23,6 +23,7 @@ import aiohttp
 from yarl import URL
 
 from gameday.experiment.text import shorten
+from gameday.masking import keep_sent
 from gameday.platform import answers, fence
 from gameday.platform.errors import ConfigError, Unreachable, WrongAnswer, without_frames
 from gameday.platform.slurm import decode
@@ -180,7 +181,9 @@ class SlurmRest:
         if isinstance(expires, int | float) and expires < time.time():
             raise SlurmError(f"the token for slurmrestd at {self.url} has expired{_HINT}")
         user = self._user or claims.get("sun") or ""
-        return {"X-SLURM-USER-TOKEN": token, "X-SLURM-USER-NAME": user} if token else {}
+        headers = {"X-SLURM-USER-TOKEN": token, "X-SLURM-USER-NAME": user} if token else {}
+        keep_sent(headers)
+        return headers
 
 
 def check_url(url: str) -> str:

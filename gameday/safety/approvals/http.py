@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from gameday.masking import keep_sent
 from gameday.platform import answers
 from gameday.platform.errors import PlatformError, without_frames
 
@@ -29,6 +30,7 @@ async def ask(
     """The JSON of an answer with 200, None for 202 and 204. Raises NotAsked. Redirects are not followed."""
     import aiohttp
 
+    keep_sent(headers)
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WITHIN), trust_env=True) as session,

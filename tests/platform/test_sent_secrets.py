@@ -1,0 +1,106 @@
+"""What gameday logs in with is masked in all that it says, whatever the shape, from the first request on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from gameday import masking
+from gameday.masking import mask_text
+from gameday.platform.errors import PlatformError
+from gameday.platform.kube import Kube
+from gameday.platform.prometheus import Prometheus
+from gameday.platform.slack import Message, Slack
+from gameday.platform.slack_clicks import clicks
+from gameday.platform.slurm.client import Slurm
+from gameday.platform.slurm.transport import Via
+from gameday.probes.http import Http, HttpSpec
+from gameday.safety.approvals.http import NotAsked
+from gameday.safety.approvals.servicenow import ServiceNow
+from tests.platform.test_kubeconfig import written
+from tests.support.raw import answer, raw_server
+
+pytestmark = pytest.mark.fast
+SECRET = "sha256~Zk3vQ8wYxT1uRb6LmNcP0aSdFgHjKl2"  # as OpenShift's tokens are: no shape that masking knows
+
+
+async def kube(url: str, folder: Path) -> None:
+    async with await Kube.connect(written(folder, url, {"token": SECRET}), patience=0) as client:
+        await client.version()
+
+
+async def kube_password(url: str, folder: Path) -> None:
+    user = {"username": "me", "password": SECRET}
+    async with await Kube.connect(written(folder, url, user), patience=0) as client:
+        await client.version()
+
+
+async def prometheus(url: str, folder: Path) -> None:
+    async with Prometheus(url) as client:
+        await client.instant("up")
+
+
+async def prometheus_password(url: str, folder: Path) -> None:
+    async with Prometheus(url.replace("//", f"//me:{SECRET}@")) as client:
+        await client.instant("up")
+
+
+async def slurm(url: str, folder: Path) -> None:
+    await Slurm.of(Via(url=url), None).nodes()  # type: ignore[arg-type]
+
+
+async def slack(url: str, folder: Path) -> None:
+    await Slack(SECRET, f"{url}/").post("#a", Message("x"))
+
+
+async def slack_app(url: str, folder: Path) -> None:
+    async with clicks(SECRET, lambda _: None):
+        pass
+
+
+async def service_now(url: str, folder: Path) -> None:
+    await ServiceNow(url, "CHG1")._rows("change_request", "number=CHG1", "number")
+
+
+async def probe(url: str, folder: Path) -> None:
+    spec = HttpSpec.model_validate({"url": url, "headers": {"X-Api-Key": SECRET}})
+    await Http().measure(spec, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ask", "variables"),
+    [
+        (kube, []),
+        (kube_password, []),
+        (prometheus, ["GAMEDAY_PROMETHEUS_TOKEN"]),
+        (prometheus_password, []),
+        (slurm, ["SLURM_JWT"]),
+        (slack, []),
+        (slack_app, []),
+        (service_now, ["SERVICENOW_TOKEN"]),
+        (service_now, ["SERVICENOW_USER", "SERVICENOW_PASSWORD"]),
+        (probe, []),
+    ],
+)
+async def test_what_a_request_logs_in_with_is_masked(
+    ask: Callable[[str, Path], Awaitable[None]],
+    variables: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(masking, "_kept", {})
+    monkeypatch.setattr(masking, "_kept_pattern", None)
+    monkeypatch.setattr(masking, "_longest", 0)
+    for name in variables:
+        monkeypatch.setenv(name, SECRET)
+    async with raw_server(lambda _: answer(403, {"ok": False, "error": "invalid_auth"})) as server:
+        monkeypatch.setenv("SLACK_API_URL", f"{server.url}/")
+        with suppress(PlatformError, NotAsked):
+            await ask(server.url, tmp_path)
+    assert server.asked
+    assert mask_text(f"the program said {SECRET} and ended") == "the program said *** and ended"
+    assert SECRET not in mask_text(json.dumps({"said": SECRET}))
