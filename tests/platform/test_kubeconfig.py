@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,26 @@ async def test_other_programs_get_one_cluster_in_a_file_that_goes_with_the_clien
         shutil.rmtree(file.parent)  # as what tidies up a folder for temporary files does
         assert await read(kube.environment(), "{.current-context} {..contexts[*].name}") == "here here"
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(("moved", "token"), [(False, "renewed"), (True, "at first")])
+async def test_other_programs_log_in_with_what_their_file_is_renewed_with(
+    moved: bool, token: str, tmp_path: Path
+) -> None:
+    """Of the same server: what a file says of another one is nothing to the run."""
+
+    def respond(asked: Asked) -> bytes:
+        fits = asked.headers["authorization"] == "Bearer renewed"
+        return answer(200, {"gitVersion": "v1.36.0"}) if fits else answer(401, {"kind": "Status"})
+
+    async with (
+        raw_server(respond) as server,
+        await Kube.connect(written(tmp_path, server.url, {"token": "at first"})) as kube,
+    ):
+        written(tmp_path, "http://127.0.0.1:1" if moved else server.url, {"token": "renewed"})
+        with suppress(ApiError):
+            await kube.version()
+        assert await read(kube.environment(), "{..server} {..token}") == f"{server.url} {token}"
 
 
 async def read(environment: dict[str, str], path: str, *options: str) -> str:
