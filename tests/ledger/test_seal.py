@@ -42,7 +42,7 @@ FIELDS = sorted(full_record().keys() - {"mac"})
 def test_the_record_above_has_every_field_that_decides() -> None:
     """All that `Entry.from_record` gives comes from it: a new field of an entry has to be written above."""
     from_a_record = {"number", "step", "operation", "state", "package", "acceptance", "settled"}
-    of_this_process = {"message", "learned", "altered", "lands_until"}
+    of_this_process = {"message", "learned", "altered", "lands_until", "hung", "refused"}
     assert {f.name for f in dataclasses.fields(Entry)} == from_a_record | of_this_process
     assert set(FIELDS) == {"n", "step", "op", "state", "package", "acceptance", "mayLand", "epoch"}
 
