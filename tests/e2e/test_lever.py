@@ -106,13 +106,14 @@ async def test_a_lever_that_nobody_understands_counts_as_pulled(
     assert "kubectl -n gameday delete configmap gameday-lever" in " ".join(planned.output.split())
 
 
-@pytest.mark.parametrize("answer", [403, 401, 200])
+@pytest.mark.parametrize("answer", [403, 401, 200, 404])
 def test_a_lever_that_can_not_be_read_is_pulled(
     answer: int, through: Program, api_proxy: ApiProxy, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
     def refuse() -> None:
-        if answer == 200:
-            api_proxy.answer_page("GET", LEVER_PATH, LOGIN, times=1000)
+        if answer in (200, 404):
+            page = LOGIN if answer == 200 else "404 page not found\n"  # as Go's proxies say of no backend
+            api_proxy.answer_page("GET", LEVER_PATH, page, status=answer, times=1000)
         else:
             api_proxy.fail("GET", LEVER_PATH, answer, reason="Forbidden", message="no", times=1000)
 
@@ -168,19 +169,29 @@ def test_a_run_that_can_hear_nobody_aborts(
     assert (ended.code, ended.verdict) == (3, "aborted"), ended.output
 
 
+@pytest.mark.parametrize("cut", [True, False])
 def test_a_run_that_is_cut_off_from_the_api_server_aborts(
-    through: Program, api_proxy: ApiProxy, tmp_path: Path, world_unchanged: Snapshot
+    cut: bool, through: Program, api_proxy: ApiProxy, tmp_path: Path, world_unchanged: Snapshot
 ) -> None:
-    """Nobody could tell the run to stop: cut off for longer than a restart takes, it stops by itself."""
+    """Nobody could tell the run to stop: cut off for longer than a restart takes, it stops by itself.
+
+    Or where a proxy without a backend answers 404 to all, which says of no object that it is gone.
+    """
     with through.started(write(tmp_path, method=[{**CORDON, "for": "5m"}], abortIf="none")) as run:
         run.fault_is("in")
-        api_proxy.cut()
+        if cut:
+            api_proxy.cut()
+        for method in () if cut else ("GET", "PATCH", "POST", "DELETE"):
+            api_proxy.answer_page(method, "", "404 page not found\n", status=404, times=100_000)
         try:
             run.until(lambda e: e["type"] == "abort", "the run aborts")
         finally:
-            api_proxy.restore()
+            api_proxy.relent()
+            if cut:
+                api_proxy.restore()
         ended = run.ended()
     assert (ended.code, ended.verdict) == (3, "aborted"), ended.output
+    assert [e["state"] for e in ended.of("change")][-1] == "undone", ended.output
 
 
 async def test_who_asks_a_dead_run_to_abort_is_told_so(

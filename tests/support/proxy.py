@@ -95,9 +95,9 @@ class ApiProxy:
             Rule(method, compiled, status, reason, message, retry_after, times, causes=causes or [])
         )
 
-    def answer_page(self, method: str, pattern: str, page: str, *, times: int = 1) -> None:
-        """Answer the next matching requests with HTTP 200 and a page, as a load balancer or a login does."""
-        self._rules.append(Rule(method, re.compile(pattern), 200, "", "", None, times, page=page))
+    def answer_page(self, method: str, pattern: str, page: str, *, status: int = 200, times: int = 1) -> None:
+        """Answer the next matching requests with a page, as a load balancer or a login does."""
+        self._rules.append(Rule(method, re.compile(pattern), status, "", "", None, times, page=page))
 
     def hold(self, method: str, pattern: str) -> None:
         """Keep matching requests, and pass them on only with `relent`: as if the network were slow."""
