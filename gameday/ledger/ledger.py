@@ -659,8 +659,8 @@ def _audited(operation: Operation, seen: Undone) -> Audited:
 
 
 def _key(operation: Operation) -> object:
-    ref = operation.ref
-    return (ref.api_version, ref.kind, ref.namespace, ref.name)
+    """The object, by whatever version of its API it is changed."""
+    return operation.ref.identity
 
 
 def manager_of(run: str) -> str:

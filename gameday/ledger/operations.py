@@ -317,8 +317,15 @@ class Patch(Operation):
     # -- changes of one object that lie over each other ----------------------------------------
 
     def clash(self, other: Operation) -> str:
-        """Two fields of which one lies inside the other can't be put back one by one: names such a pair."""
-        pairs = product(self.edits, other.edits if isinstance(other, Patch) else ())
+        """Two fields of which one lies inside the other can't be put back one by one: names such a pair.
+
+        Nobody knows which fields of two versions of an API are one and the same.
+        """
+        if not isinstance(other, Patch):
+            return ""
+        if (mine := self.ref.api_version) != (theirs := other.ref.api_version):
+            return f"through {theirs}, whose fields can't be told from those of {mine}"
+        pairs = product(self.edits, other.edits)
         return next((f"{a.name} lies across {b.name}" for a, b in pairs if a.overlaps(b)), "")
 
     def below(self, later: Operation) -> Operation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,68 @@ async def test_a_change_across_one_in_force_is_refused(ledger: Ledger, deploymen
     outer = Edit(("spec", "strategy"), {"type": "Recreate"})
     with pytest.raises(Refused, match="step 1 changed it already"):
         await ledger.step("2").perform([await _patch(ledger.kube, deployment, outer)])
+
+
+@dataclass(frozen=True)
+class InTurn(Operation):
+    """Notes when its undo begins and ends, which takes a request."""
+
+    kind = "in-turn"
+    summary = "in turn"
+    ref: Ref
+    done: list[str]
+
+    def touches(self) -> tuple[Touch, ...]:
+        return (Touch(self.ref),)
+
+    def to_data(self) -> dict[str, Any]:
+        return {"op": self.kind, "ref": self.ref.to_data()}
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> InTurn:
+        raise AssertionError("it is never read back")
+
+    async def make(self, kube: Kube) -> None:
+        return None
+
+    async def undo(self, kube: Kube) -> Undone:
+        self.done.append(f"{self.ref.api_version} begins")
+        await kube.find(Ref("v1", "Namespace", "default"))
+        self.done.append(f"{self.ref.api_version} ends")
+        return Undone("undone")
+
+    async def audit(self, kube: Kube) -> Undone:
+        return Undone("undone")
+
+
+HPA = Ref("autoscaling/v2", "HorizontalPodAutoscaler", "owner-test", "default")
+AT_V1 = replace(HPA, api_version="autoscaling/v1")
+
+
+@pytest.mark.sandbox_only("nothing but the record is written")
+async def test_a_change_through_another_version_of_the_api_is_refused(ledger: Ledger) -> None:
+    """It was taken for another object's, and the two undos wrote against each other."""
+    edit = Edit(("spec", "maxReplicas"), 20, 10)
+    await ledger.intend("1", [Patch(HPA, (edit,), ledger.kube.manager)])
+    with pytest.raises(Refused, match="step 1 changed it already: through autoscaling/v2"):
+        await ledger.intend("2", [Patch(AT_V1, (edit,), ledger.kube.manager)])
+
+
+@pytest.mark.sandbox_only("nothing but the record is written")
+async def test_changes_of_one_object_are_undone_in_turn_whatever_version_they_went_through(
+    ledger: Ledger,
+) -> None:
+    done: list[str] = []
+    for ref in (HPA, AT_V1):
+        await ledger.step("1").perform([InTurn(ref, done)])
+    await ledger.undo()
+    assert done == [
+        "autoscaling/v1 begins",
+        "autoscaling/v1 ends",
+        "autoscaling/v2 begins",
+        "autoscaling/v2 ends",
+    ]
+    assert [a.object for a in await ledger.audit()] == [str(HPA)]
 
 
 # -- objects around a field ------------------------------------------------------------------------
