@@ -124,6 +124,8 @@ class Scale(Fault[ScaleSpec]):
             return await world.kube.get(ref)
         except ApiError as error:
             if error.status == 404:
+                if ref.uid and await world.kube.find(ref.named):
+                    raise PlanError(f"{ref} was replaced by another of that name") from error
                 raise PlanError(f"there is no {ref} in {world.kube.context}") from error
             raise
 

@@ -393,7 +393,7 @@ class Patch(Operation):
         for _ in range(ATTEMPTS):
             obj = await kube.find(self.ref)
             if obj is None:
-                return Undone("kept", "the object was deleted meanwhile, so there is nothing to restore")
+                return await self._gone(kube)
             ours = self._ours(obj)
             if self.translated and len(ours) < len(self.edits):  # a field that is not there may be elsewhere
                 return Undone("failed", f"{self.ref.api_version} does not show the change as it was written")
@@ -407,6 +407,25 @@ class Patch(Operation):
             return undone if ours or undone is not RESTORED else self._back_already(obj)
         return Undone("failed", f"it kept changing while it was restored ({ATTEMPTS} attempts)")
 
+    async def _gone(self, kube: Kube) -> Undone:
+        """How it ended where the object is gone: one that was made from its live state holds our value still.
+
+        Nobody can tell whose the value is there, and it is not written to: the new object is somebody else's.
+        """
+        other = await kube.find(self.ref.named) if self.ref.uid else None
+        if other is None:
+            return Undone("kept", "the object was deleted meanwhile, so there is nothing to restore")
+        if not (held := [e for e in self.edits if e.written(other)]):
+            return Undone("kept", "the object was replaced by another of its name, without our change")
+        edit = held[0]
+        now, before = edit.shown(edit.read(other)), edit.shown(edit.before)
+        return Undone(
+            "failed",
+            f"the object was replaced by another of its name, where {edit.name} is still {now}, "
+            f"and was {before}. Nothing is written to an object that this run did not change: set it back, "
+            "or take it over with gameday recover --accept",
+        )
+
     def _back_already(self, obj: Object) -> Undone:
         """Restored without us, and whose the field is: nobody knows whether the change was ever made."""
         name, who = self.edits[0].name, last_writer(obj, self.edits[0], self.manager)
@@ -415,7 +434,7 @@ class Patch(Operation):
     async def audit(self, kube: Kube) -> Undone:
         obj = await kube.find(self.ref)
         if obj is None:
-            return Undone("kept", "the object is gone")
+            return await self._gone(kube)
         if left := self._ours(obj):
             edit = left[0] if left[0].written(obj) else left[0].as_stored(obj)
             return Undone("failed", f"still changed: {edit}")

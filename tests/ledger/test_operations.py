@@ -98,6 +98,30 @@ async def test_undo_of_a_patch_whose_object_is_gone(kube: Kube, node: Ref) -> No
     assert (await patch.undo(kube)).state == "kept"
 
 
+@pytest.mark.parametrize(
+    ("value", "state"),
+    [("ours", "failed"), ("b", "kept"), ("theirs", "kept")],
+    ids=["copied", "as before", "new"],
+)
+async def test_an_object_that_was_made_anew_from_its_live_state_is_left(
+    value: str, state: str, kube: Kube
+) -> None:
+    """As by `kubectl get -o json | kubectl replace --force -f -`. It was called gone, and kept."""
+    manifest = _config_map("ledger-replaced")
+    ref = Ref.of(await kube.create(manifest))
+    patch = await _of(kube, ref, Edit(("data", "a"), "ours"))
+    await patch.make(kube)
+    await kube.delete(ref)
+    await kube.create({**manifest, "data": {"a": value}})
+    outcomes = [await patch.undo(kube), await patch.audit(kube)]
+    found = await kube.get(ref.named)
+    await kube.delete(ref.named)
+    assert [o.state for o in outcomes] == [state, state]
+    assert found["data"] == {"a": value}
+    assert all("was replaced by another of its name" in o.message for o in outcomes)
+    assert all(("data.a is still ours, and was b" in o.message) is (state == "failed") for o in outcomes)
+
+
 def _config_map(name: str) -> Object:
     return {
         "apiVersion": "v1",
