@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gameday.ledger.keeping import ensure_namespace
 from gameday.platform.kube import Kube
 from gameday.safety.lever import LEVER
 from tests.e2e.experiments import CORDON, SCALE, write
+from tests.support.polling import until
 from tests.support.program import Program
 from tests.support.proxy import ApiProxy
 from tests.support.snapshot import Snapshot
@@ -169,6 +171,10 @@ def test_a_run_that_can_hear_nobody_aborts(
     assert (ended.code, ended.verdict) == (3, "aborted"), ended.output
 
 
+def _asks_for_its_lease(proxy: ApiProxy, since: int) -> bool:
+    return sum("PATCH" in r and "/leases/" in r for r in proxy.requests[since:]) > 5
+
+
 @pytest.mark.parametrize("cut", [True, False])
 def test_a_run_that_is_cut_off_from_the_api_server_aborts(
     cut: bool, through: Program, api_proxy: ApiProxy, tmp_path: Path, world_unchanged: Snapshot
@@ -185,6 +191,9 @@ def test_a_run_that_is_cut_off_from_the_api_server_aborts(
             api_proxy.answer_page(method, "", "404 page not found\n", status=404, times=100_000)
         try:
             run.until(lambda e: e["type"] == "abort", "the run aborts")
+            asked = len(api_proxy.requests)  # of a Lease that it thinks gone a run asks no more
+            still = partial(_asks_for_its_lease, api_proxy, asked)
+            until(lambda: cut or still(), "the run goes on renewing its Lease")
         finally:
             api_proxy.relent()
             if cut:
