@@ -35,6 +35,7 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 SIGNING_REQUESTS = "certificatesigningrequests"
+TOKEN_OF = "token-of:"  # a token is no user's name: clients mask the one, and say the other
 _READ = ["application/json", "application/yaml", protobuf.CONTENT_TYPE]
 _RETURNED_WHEN_DELETED = {
     "pods",
@@ -178,10 +179,10 @@ class Api:
         raise method_not_allowed()
 
     def _token(self, request: Request) -> Json:
-        """A token of a service account: where none is needed, a user's name is taken for one."""
+        """A token of a service account: where none is needed, its user's name, as a token of that."""
         self.objects.get(request.resource, request.namespace, request.name)
         body = _object(request)
-        body["status"] = {"token": f"system:serviceaccount:{request.namespace}:{request.name}"}
+        body["status"] = {"token": f"{TOKEN_OF}system:serviceaccount:{request.namespace}:{request.name}"}
         return body
 
     def _scale(self, request: Request) -> Json:

@@ -14,7 +14,7 @@ from aiohttp.http_parser import RawRequestMessage
 
 from gameday.sandbox.apiserver import crds, discovery, kubelets
 from gameday.sandbox.apiserver.access import Access, Denial
-from gameday.sandbox.apiserver.api import Api
+from gameday.sandbox.apiserver.api import TOKEN_OF, Api
 from gameday.sandbox.apiserver.collector import Collector
 from gameday.sandbox.apiserver.control import Control
 from gameday.sandbox.apiserver.failures import Failures
@@ -163,7 +163,7 @@ class ApiServer:
         """The user's name; raises 401 for a wrong token."""
         token = http.headers.get("Authorization", "").removeprefix("Bearer ")
         if self._token is None:
-            return token or self._user
+            return token.removeprefix(TOKEN_OF) or self._user
         if token != self._token:
             raise unauthorized()
         return self._user
