@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from gameday import masking
 from gameday.platform.kube import Kube
 from tests.support import platforms, snapshot
 from tests.support.platforms import Platform
@@ -52,6 +53,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _differs(item: pytest.Item) -> bool:
     asks = "platform" in getattr(item, "fixturenames", ()) or item.get_closest_marker("controlplane")
     return bool(asks) and not item.get_closest_marker("sandbox_only")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> Iterator[None]:
+    """What is a secret in one test, as the token that a client sent, is none in the next."""
+    before = masking._kept, masking._kept_pattern, masking._longest
+    masking._kept, masking._kept_pattern, masking._longest = {}, None, 0
+    yield
+    masking._kept, masking._kept_pattern, masking._longest = before
 
 
 @pytest.fixture(scope="session")

@@ -41,10 +41,7 @@ ALLOWED = {
 
 
 @pytest.fixture
-def secret(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(masking, "_kept", {})
-    monkeypatch.setattr(masking, "_kept_pattern", None)
-    monkeypatch.setattr(masking, "_longest", 0)
+def secret() -> str:
     masking.keep_secret("token", SECRET)
     return SECRET
 

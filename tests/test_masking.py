@@ -165,13 +165,6 @@ def test_ordinary_words_stay(words: list[str]) -> None:
     assert mask_text(" ".join(words)) == " ".join(words)
 
 
-@pytest.fixture
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test declares a secret is none in the next."""
-    monkeypatch.setattr(masking, "_kept", {})
-    monkeypatch.setattr(masking, "_kept_pattern", None)
-
-
 @given(secret=st.text(min_size=6, max_size=40).filter(lambda s: "*" not in s), around=st.binary(max_size=5))
 def test_a_value_that_was_named_is_masked_however_it_is_written(secret: str, around: bytes) -> None:
     before = dict(masking._kept)
@@ -237,7 +230,7 @@ def test_a_value_is_masked_in_every_encoding(secret: str, encode: Any) -> None:
         ("caf\u00e9 \x00\x7f \U0001f600", r'"caf\u00e9 \x00\x7f \U0001f600"'),  # %+q
     ],
 )
-def test_a_value_as_go_quotes_it(secret: str, written: str, fresh: None) -> None:
+def test_a_value_as_go_quotes_it(secret: str, written: str) -> None:
     """By Go 1.25: fmt.Printf("%q")."""
     masking.keep_secret("token", secret)
     assert mask_text(written) == '"***"'
@@ -279,13 +272,13 @@ def test_a_value_in_lines_of_base64_or_hexadecimal(
     ]
 
 
-def test_lines_that_hold_no_secret_stay_lines(fresh: None) -> None:
+def test_lines_that_hold_no_secret_stay_lines() -> None:
     masking.keep_secret("token", "correct-horse-battery")
     text = base64.encodebytes(bytes(range(200))).decode() + "and more"
     assert mask_text(f"{text} correct-horse-battery") == f"{text} ***"
 
 
-def test_encodings_keep_their_names(fresh: None) -> None:
+def test_encodings_keep_their_names() -> None:
     """Records hold them."""
     forms = masking.forms("a/b <é>+c d")
     names = [*(f"url{n}" for n in range(6)), *(f"base64-{n}" for n in range(6))]
@@ -298,7 +291,7 @@ def test_encodings_keep_their_names(fresh: None) -> None:
     ]
 
 
-def test_an_event_is_masked_where_it_is_written(fresh: None) -> None:
+def test_an_event_is_masked_where_it_is_written() -> None:
     masking.keep_secret("token", "s3cr3t-value")
     samples = events.Samples(query=1, series=[{"labels": {"secret": "tls"}, "points": [[1, 2.0]]}])
     assert events.masked(samples) == samples

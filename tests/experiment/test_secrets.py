@@ -15,12 +15,6 @@ pytestmark = pytest.mark.fast
 VALUE = "correct-horse-battery"
 
 
-@pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masking, "_kept", {})
-    monkeypatch.setattr(masking, "_kept_pattern", None)
-
-
 def declared(write: Write, form: str) -> Path:
     """An experiment whose title holds the variable `token`."""
     variables = f"  variables:\n    token: {form}\n    latency: 500ms\n    count: 2"

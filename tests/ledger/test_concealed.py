@@ -30,9 +30,7 @@ DATA = st.recursive(
 
 
 @pytest.fixture(autouse=True)
-def one_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masking, "_kept", {})
-    monkeypatch.setattr(masking, "_kept_pattern", None)
+def one_secret() -> None:
     masking.keep_secret("token", SECRET)
     masking.keep_secret("pin_token", "12345678")
 

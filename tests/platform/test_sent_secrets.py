@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from gameday import masking
 from gameday.masking import mask_text
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
@@ -92,9 +91,6 @@ async def test_what_a_request_logs_in_with_is_masked(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(masking, "_kept", {})
-    monkeypatch.setattr(masking, "_kept_pattern", None)
-    monkeypatch.setattr(masking, "_longest", 0)
     for name in variables:
         monkeypatch.setenv(name, SECRET)
     async with raw_server(lambda _: answer(403, {"ok": False, "error": "invalid_auth"})) as server:

@@ -144,12 +144,8 @@ async def test_an_answer_that_comes_in_pieces_is_read_to_its_end() -> None:
 
 @pytest.mark.fast
 @pytest.mark.parametrize("before", range(200, 310, 10))
-async def test_a_secret_in_an_answer_is_masked_before_the_answer_is_cut(
-    before: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_secret_in_an_answer_is_masked_before_the_answer_is_cut(before: int) -> None:
     secret = "kP3a9Xq7Zt0LmN4vB2cR8yW1sE6uHdJ5fG" * 3
-    monkeypatch.setattr(masking, "_kept", {})
-    monkeypatch.setattr(masking, "_kept_pattern", None)
     masking.keep_secret("token", secret)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
