@@ -177,6 +177,8 @@ class ApiServer:
     async def _serves(self, path: str) -> bool:
         """Whether the API server lists what a path is about; true as well where that can't be found out."""
         root, version, resource = _served_as(path)
+        if root == "api" and version not in ("", "v1"):  # as of Slurm's jobs, which have no group
+            return False
         if not resource and (root != "apis" or not version):  # what every API server serves
             return True
         above = f"/{root}/{version}" if resource else f"/{root}"

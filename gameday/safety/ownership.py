@@ -13,7 +13,7 @@ from gameday.events import Preflight
 from gameday.experiment.quantity import parse_duration
 from gameday.platform.argocd import NAMESPACE as ARGOCD
 from gameday.platform.argocd import NoArgoCD, applications, automated, owner_in, status_of
-from gameday.platform.errors import ApiError
+from gameday.platform.errors import ApiError, NotServed
 from gameday.platform.objects import Object, Ref
 from gameday.platform.owners import owners
 from gameday.platform.world import Victim, World
@@ -67,7 +67,10 @@ async def _step(step: StepPlan, known: list[Object], world: World) -> list[Prefl
 
 async def _owned(victim: Victim, known: list[Object], world: World) -> Owned | None:
     """The nearest of a target and its owners that an Application deploys."""
-    obj = await world.kube.find(victim.ref)
+    try:
+        obj = await world.kube.find(victim.ref)
+    except NotServed:  # Slurm's jobs, say, which no Application deploys
+        return None
     if obj is None:
         return None
     if (application := owner_in(obj, known)) is not None:

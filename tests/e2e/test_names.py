@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gameday.platform.errors import ApiError, BadName
+from gameday.platform.errors import BadName, WrongAnswer
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Ref
 from tests.e2e.experiments import write
@@ -70,5 +70,5 @@ async def test_an_api_server_takes_a_quoted_slash_for_a_slash(kube: Kube) -> Non
             "uid": answered["metadata"]["uid"],
         }
     )
-    with pytest.raises(ApiError):
+    with pytest.raises(WrongAnswer, match="HTTP 404, which is not about that object"):
         await kube.ask("GET", f"/apis/apps/v1/namespaces/default/deployments/{quoted}")
