@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from gameday import masking
 from gameday.platform.kube import Kube
 from tests.support import platforms, snapshot
+from tests.support.kept import nothing_kept
 from tests.support.platforms import Platform
 from tests.support.program import Program
 from tests.support.proxy import ApiProxy
@@ -45,9 +45,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On a real control plane, leave out tests to which it makes no difference."""
     if config.getoption("--platform") == "cluster":
-        out = [item for item in items if not _differs(item)]
-        config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if item not in out]
+        config.hook.pytest_deselected(items=[item for item in items if not _differs(item)])
+        items[:] = filter(_differs, items)
 
 
 def _differs(item: pytest.Item) -> bool:
@@ -58,10 +57,8 @@ def _differs(item: pytest.Item) -> bool:
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> Iterator[None]:
     """What is a secret in one test, as the token that a client sent, is none in the next."""
-    before = masking._kept, masking._kept_pattern, masking._longest
-    masking._kept, masking._kept_pattern, masking._longest = {}, None, 0
-    yield
-    masking._kept, masking._kept_pattern, masking._longest = before
+    with nothing_kept():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from yarl import URL
 from gameday import events, masking
 from gameday.experiment.text import shorten
 from gameday.masking import mask, mask_text
+from tests.support.kept import nothing_kept
 
 pytestmark = pytest.mark.fast
 PEM = "-----BEGIN RSA PRIVATE KEY-----"
@@ -167,8 +168,7 @@ def test_ordinary_words_stay(words: list[str]) -> None:
 
 @given(secret=st.text(min_size=6, max_size=40).filter(lambda s: "*" not in s), around=st.binary(max_size=5))
 def test_a_value_that_was_named_is_masked_however_it_is_written(secret: str, around: bytes) -> None:
-    before = dict(masking._kept)
-    try:
+    with nothing_kept():
         masking.keep_secret("token", secret)
         raw = secret.encode(errors="replace")
         coded = base64.b64encode(around + raw + around).decode()
@@ -177,10 +177,6 @@ def test_a_value_that_was_named_is_masked_however_it_is_written(secret: str, aro
         assert mask_text(coded) != coded
         event = masking.mask({"message": secret, "number": 1})
         assert event == {"message": "***", "number": 1}
-    finally:
-        masking._kept.clear()
-        masking._kept.update(before)
-        masking._kept_pattern = None
 
 
 ENCODINGS = [
@@ -213,9 +209,7 @@ ENCODINGS = [
     st.sampled_from(ENCODINGS),
 )
 def test_a_value_is_masked_in_every_encoding(secret: str, encode: Any) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking, "_kept", {})
-        patch.setattr(masking, "_kept_pattern", None)
+    with nothing_kept():
         masking.keep_secret("pin", secret)
         coded = encode(secret).removeprefix("x=")
         inner = coded[1:-1] if coded[0] in "'\"" else coded
@@ -257,9 +251,7 @@ def test_a_value_in_lines_of_base64_or_hexadecimal(
 ) -> None:
     """As base64(1), openssl, PEM and xxd write it, wherever it begins and whatever comes after it."""
     secret = "kP3a9Xq7Zt0LmN4vB2cR8yW1sE6uHdJ5fGkP3a9Xq7Zt0LmN4vB2cR8yW1sE6uHdJ5fGzzQ"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking, "_kept", {})
-        patch.setattr(masking, "_kept_pattern", None)
+    with nothing_kept():
         masking.keep_secret("token", secret)
         raw = b"\x01" * before + secret.encode() + b"\x02" * after
         coded = raw.hex() if in_hex else base64.b64encode(raw).decode()
@@ -312,9 +304,7 @@ def test_masking_twice_is_masking_once(text: str) -> None:
 @given(st.integers(0, 160))
 def test_a_secret_is_not_cut_before_it_is_masked(before: int) -> None:
     secret = "0123456789-VERY-SECRET-VALUE"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking, "_kept", {})
-        patch.setattr(masking, "_kept_pattern", None)
+    with nothing_kept():
         masking.keep_secret("token", secret)
         cut = shorten("x" * before + " " + secret + " " + "y" * 200, 120)
     assert "0123" not in cut

@@ -62,7 +62,7 @@ def _logged(folder: Path) -> str:
 
 
 def _changed_nothing(folder: Path) -> str:
-    """What the folder of a run that died says, where none of its changes can be in force; else "".
+    """The reason why no change of a run that died can be in force, by its folder; "" where one may be.
 
     A change is in the folder's ledger before it is made, and the run's log is there before its ledger.
     """

@@ -49,7 +49,7 @@ async def check_reach(selector: Object, namespaces: Sequence[str], kube: Kube) -
 
 
 def _template(workload: Object) -> Object:
-    """What a workload makes its pods from."""
+    """The template of a workload's pods."""
     spec = workload.get("spec") or {}
     spec = (spec.get("jobTemplate") or {}).get("spec") or spec
     return dict(spec.get("template") or {})

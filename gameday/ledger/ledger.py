@@ -509,7 +509,7 @@ class Ledger:
         return found
 
     def _outermost(self) -> list[tuple[Entry, Operation]]:
-        """What the audit looks for: changes of one field count as one, with the first one's `before`."""
+        """The changes to be audited: those of one field count as one, with the first one's `before`."""
         found: list[tuple[Entry, Operation]] = []
         for chain in self._chains.values():
             below: list[tuple[Entry, Operation]] = []
@@ -544,7 +544,7 @@ class Ledger:
             return Undone("failed", str(error) or type(error).__name__)
 
     def over(self, entry: Entry) -> list[Entry]:
-        """What other steps changed on the same object after this change, and did not put back."""
+        """Later changes that other steps made to the same object, and did not put back."""
         later = (e for e in self._chains[_key(entry.operation)] if e.number > entry.number)
         return [e for e in later if e.step != entry.step and e.state in _LIES]
 
@@ -613,7 +613,7 @@ class StepLedger:
         await self.turn.take(self.ledger.make(entry))
 
     def over(self, entry: Entry) -> list[Entry]:
-        """What other steps changed on the same object after this change, and did not put back."""
+        """As `Ledger.over`."""
         return self.ledger.over(entry)
 
     async def perform(self, operations: Iterable[Operation | None]) -> list[Entry]:

@@ -114,7 +114,7 @@ class NodeProgram(Operation):
         return Altered(self, why, as_approved=True, learned={"created": True})
 
     async def _create(self, kube: Kube, ref: Ref, mode: str) -> str:
-        """What admission changed of its objects. Their UIDs are kept as each of them is created."""
+        """The changes that admission made to its objects, whose UIDs are kept as each is created."""
         wanted = [Create.of(m, self.run) for m in self._objects()]
         done = await asyncio.gather(*(self._ensure(kube, c) for c in wanted), return_exceptions=True)
         if failed := [r for r in done if isinstance(r, BaseException)]:

@@ -623,7 +623,7 @@ class Create(Operation):
         return cls(Ref.from_data(data["ref"]), data["run"], uids=tuple(data.get("uids") or ()), **options)
 
     async def make(self, kube: Kube) -> Altered | None:
-        """What was stored, with its UID. (None is for subclasses of other packages, which need not say.)"""
+        """The object as it was stored, with its UID; None is for subclasses of other packages."""
         assert self.manifest is not None, "an operation read back from a record can only be undone"
         stored = await binding.create(kube, self.manifest)
         changed = alterations(self.manifest, stored)

@@ -172,7 +172,7 @@ def _is_record(run: str, record: Object, leases: dict[str, Object], strangers: l
 
 
 async def read_back(kube: Kube, entries: Iterable[Entry]) -> dict[int, str]:
-    """What is known of changes that are open, in words, by their numbers.
+    """The state of open changes in words, by their numbers.
 
     A record says that a change is intended before it is made, and most are not written down again once they
     are: whether it is in force the object says.

@@ -118,9 +118,9 @@ class ApiServer:
                     data = await answers.read(response.content.iter_any(), asked)
                 if response.status < 300:
                     return data
-                failure = _failure(response, data, verb or method, what or path, asked)
-                if isinstance(failure, ApiError) and failure.status == 404:
-                    failure = await self._absence(failure, method, path, asked)
+                failure = await self._judged(
+                    _failure(response, data, verb or method, what or path, asked), method, path, asked
+                )
                 again = method == "GET" and response.status in _RETRIED
                 again = again or (response.status == 429 and not path.endswith("/eviction"))
                 wait = getattr(failure, "retry_after", None) or delay
@@ -158,15 +158,15 @@ class ApiServer:
                     raise
             await asyncio.sleep(0.2)
 
-    async def _absence(
-        self, error: ApiError, method: str, path: str, asked: str
-    ) -> ApiError | NotServed | WrongAnswer:
-        """What a 404 says: that the object is not there, that its kind is not served, or nothing at all.
+    async def _judged(
+        self, error: ApiError | WrongAnswer, method: str, path: str, asked: str
+    ) -> ApiError | WrongAnswer:
+        """The failure; a 404 says that an object is not there, or that its kind is not served, or nothing.
 
         A Status names the object that is not there, or its namespace. Other answers are an API server's for a
         path that it does not serve, and a proxy's for anything: what the server lists tells the two apart.
         """
-        if _is_about(error, method, path):
+        if isinstance(error, WrongAnswer) or error.status != 404 or _is_about(error, method, path):
             return error
         if await self._serves(path):
             said = shorten(error.message, 80)
@@ -202,10 +202,9 @@ class ApiServer:
             async with self._open("GET", path, query, None, "application/json", timeout) as response:
                 if response.status >= 300:
                     data = await answers.read(response.content.iter_any(), asked)
-                    failure = _failure(response, data, "watch", what, asked)
-                    if isinstance(failure, ApiError) and failure.status == 404:
-                        failure = await self._absence(failure, "GET", path, asked)
-                    raise failure
+                    raise await self._judged(
+                        _failure(response, data, "watch", what, asked), "GET", path, asked
+                    )
                 async for line in response.content:
                     yield answers.mapping(line, asked)
         except _OVER as error:

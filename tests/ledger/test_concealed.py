@@ -19,6 +19,7 @@ from gameday.ledger.edits import Edit
 from gameday.ledger.ledger import Entry
 from gameday.ledger.operations import Patch
 from gameday.platform.objects import Ref
+from tests.support.kept import nothing_kept
 
 pytestmark = pytest.mark.fast
 SECRET = "correct-horse"
@@ -59,9 +60,7 @@ def test_there_and_back_whatever_the_secrets_are(given_: st.DataObject, names: l
     data = given_.draw(
         st.dictionaries(text, st.lists(text | st.sampled_from([*secrets.values()]), max_size=4))
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking, "_kept", {})
-        patch.setattr(masking, "_kept_pattern", None)
+    with nothing_kept(), pytest.MonkeyPatch.context() as patch:
         for name, value in secrets.items():
             masking.keep_secret(name, value)
             patch.setenv(f"GAMEDAY_SECRET_{name.upper()}", value)
@@ -73,9 +72,7 @@ def test_there_and_back_whatever_the_secrets_are(given_: st.DataObject, names: l
 @given(st.text(alphabet="aB3 &<>\"'+/=%\\é\n", min_size=8, max_size=24), st.sampled_from(list("abc\ue000")))
 def test_no_encoding_of_a_secret_is_in_a_record(secret: str, around: str) -> None:
     """What is masked for people is concealed in records, and comes back as it was."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masking, "_kept", {})
-        patch.setattr(masking, "_kept_pattern", None)
+    with nothing_kept(), pytest.MonkeyPatch.context() as patch:
         masking.keep_secret("token", secret)
         patch.setenv("GAMEDAY_SECRET_TOKEN", secret)
         coded = {name: f"{around}{form}{around}" for name, form in masking.forms(secret).items()}

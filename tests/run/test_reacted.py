@@ -56,24 +56,15 @@ def test_a_drain_by_others_after_the_fault(out: dict[str, Any]) -> None:
     assert heard.pods(but={"Pod web/b"}) == 1
 
 
-def test_what_the_run_did_itself_is_no_reaction() -> None:
+@pytest.mark.parametrize(("change", "pods"), [(CORDONED, 0), (OTHER, 1)], ids=["a cordon", "words of one"])
+def test_what_the_run_did_itself_is_no_reaction(change: Change, pods: int) -> None:
     heard = Reacted({"1": frozenset({"gpu-0"})})
     heard.hear(_node())
     heard.hear_event(INJECTING)
-    heard.hear_event(CORDONED)
+    heard.hear_event(change)
     heard.hear(_node(unschedulable=True))
     heard.hear(_pod("a"))
-    assert heard.pods(but=()) == 0
-
-
-def test_words_of_a_change_do_not_make_it_a_cordon() -> None:
-    heard = Reacted({"1": frozenset({"gpu-0"})})
-    heard.hear(_node())
-    heard.hear_event(INJECTING)
-    heard.hear_event(OTHER)
-    heard.hear(_node(unschedulable=True))
-    heard.hear(_pod("a"))
-    assert heard.pods(but=()) == 1
+    assert heard.pods(but=()) == pods
 
 
 def test_a_node_that_was_out_of_service_before_tells_nothing() -> None:
