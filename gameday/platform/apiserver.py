@@ -30,6 +30,7 @@ from gameday.platform.errors import (
 from gameday.platform.exec import Exec, run_in_container
 from gameday.platform.objects import Object
 from gameday.platform.permission import Permission
+from gameday.platform.proxies import environment_proxy
 
 _RETRIED = frozenset({500, 502, 503, 504})  # on reads: the server is starting, stopping or overloaded
 _DECIDED = frozenset({404, 409, 410})  # answers that we act on: only the API server itself may give them
@@ -59,6 +60,10 @@ class ApiServer:
         self.patience = patience  # seconds that reads go on trying a server which does not answer
         self._heard: set[Permission] | None = None  # what each request needs; None: nobody wants to know
         self._acting: ApiServer | None = None
+        client = api.rest_client  # a proxy of the kubeconfig goes before the environment's, as in client-go
+        self._proxy = {"proxy": client.proxy, "proxy_headers": client.proxy_headers}
+        if not client.proxy:
+            self._proxy = environment_proxy(self.server)
 
     @property
     def server(self) -> str:
@@ -282,18 +287,13 @@ class ApiServer:
                     return
 
     def _route(self) -> dict[str, Any]:
-        """How every connection to the server is made: TLS, the name in its certificate, and the proxy.
-
-        A proxy of the kubeconfig (`proxy-url`) goes before those of the environment, as in client-go; the
-        latter are aiohttp's `trust_env`, which heeds NO_PROXY.
-        """
+        """How every connection to the server is made: TLS, the name in its certificate, and the proxy."""
         client = self._api.rest_client
         secure = self.server.startswith("https:")
         return {
             "ssl": (self._credentials.ssl_context or client.ssl_context) if secure else True,
             "server_hostname": self._api.configuration.tls_server_name if secure else None,
-            "proxy": client.proxy,
-            "proxy_headers": client.proxy_headers,
+            **self._proxy,
         }
 
     async def _headers(self, method: str, path: str) -> CIMultiDict[str]:

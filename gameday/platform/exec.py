@@ -52,7 +52,7 @@ async def run_in_container(
     try:
         async with (
             asyncio.timeout(timeout),
-            aiohttp.ClientSession(trace_configs=[tracing], trust_env=True) as session,
+            aiohttp.ClientSession(trace_configs=[tracing]) as session,
         ):
             connecting = session.ws_connect(
                 url, headers=headers, protocols=(PROTOCOL,), max_msg_size=LIMIT, **route

@@ -105,6 +105,7 @@ class Kube(ApiServer):
             200  # watches hold a connection each; aiohttp's 100 is too few
         )
         configuration.trace_configs = [fence.tracing()]
+        configuration.client_session_kwargs = {"trust_env": False}  # see environment_proxy
         files = str(kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
         found = existing(files)
         try:

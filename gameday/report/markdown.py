@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -42,6 +43,22 @@ def code(value: Any) -> Raw:
 
 def markdown(retro: Retrospective) -> str:
     """The whole report."""
+    return template().render(
+        r=retro,
+        run=retro.run,
+        facts=page.key_figures(retro),
+        timeline=list(shortened(retro.timeline, LINES)),
+        is_moment=lambda value: isinstance(value, Moment),
+        touched=list(page.grouped(retro.touched)),
+        verdict=wording.VERDICTS.get(retro.verdict, (retro.verdict,))[0],
+        fence=Raw("```"),
+        commands=[Raw(c.replace("`", "'").replace("\n", " ")) for c in retro.again],
+    )
+
+
+@cache
+def template() -> jinja2.Template:
+    """The report's template, compiled."""
     env = jinja2.Environment(
         loader=jinja2.PackageLoader("gameday.report"),
         autoescape=False,  # what `finalize` does is this format's escaping
@@ -56,14 +73,4 @@ def markdown(retro: Retrospective) -> str:
         "code": code,
         "cut": lambda text: clip(text, page.TEXT),
     }
-    return env.get_template("report.md.j2").render(
-        r=retro,
-        run=retro.run,
-        facts=page.key_figures(retro),
-        timeline=list(shortened(retro.timeline, LINES)),
-        is_moment=lambda value: isinstance(value, Moment),
-        touched=list(page.grouped(retro.touched)),
-        verdict=wording.VERDICTS.get(retro.verdict, (retro.verdict,))[0],
-        fence=Raw("```"),
-        commands=[Raw(c.replace("`", "'").replace("\n", " ")) for c in retro.again],
-    )
+    return env.get_template("report.md.j2")

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-_OURS = ["gameday.cli.app", "gameday.run.live", "gameday.run.session", "gameday.report.page"]
+_OURS = ["gameday.cli.app", "gameday.run.live", "gameday.run.session", "tests.support.templates"]
 _OTHERS = ["aiohttp", "jinja2", "jsonpath_ng.ext", "kubernetes.aio.config", "rich.live", "rich.table"]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_OURS + _OTHERS)

@@ -20,6 +20,7 @@ from gameday.masking import keep_sent
 from gameday.platform import answers
 from gameday.platform.errors import ConfigError, without_frames
 from gameday.platform.prometheus.errors import TOKEN_ENV, broken, refusal, stranger, too_large
+from gameday.platform.proxies import environment_proxy
 
 MOST_BYTES = 16 * 2**20  # of one answer; decoded it takes about six times as much memory
 _NO_POST = frozenset({403, 405, 501})  # a proxy, or RBAC, that lets only GET through
@@ -51,13 +52,14 @@ class Connection:
         self._fixed = {"User-Agent": "gameday", **_basic(address)}
         self._headers = {**self._read_headers(), **self._fixed}
         self._tls = tls
+        self._proxy = environment_proxy(address)
         self.url = str(self._base)
         self.timeout = timeout
         self._open: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=64, ssl=self._tls or True)
-        self._open = aiohttp.ClientSession(connector=connector, trust_env=True)
+        self._open = aiohttp.ClientSession(connector=connector)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -132,7 +134,13 @@ class Connection:
         keep_sent(self._headers)
         limits = aiohttp.ClientTimeout(total=seconds)
         async with self._open.request(
-            method, url, data=form, headers=self._headers, timeout=limits, allow_redirects=False
+            method,
+            url,
+            data=form,
+            headers=self._headers,
+            timeout=limits,
+            allow_redirects=False,
+            **self._proxy,
         ) as response:
             body = await answers.read(response.content.iter_any(), f"ask {self.url}", most)
             return response.status, response.headers.get("Location", ""), body
