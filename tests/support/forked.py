@@ -17,10 +17,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-_OURS = ["gameday.cli.app", "gameday.run.live", "gameday.run.session", "tests.support.templates"]
-_OTHERS = ["aiohttp", "jinja2", "jsonpath_ng.ext", "kubernetes.aio.config", "rich.live", "rich.table"]
+_LATE = ["aiohttp", "jsonpath_ng.ext", "kubernetes.aio.config", "rich.live", "rich.table"]  # on demand
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(_OURS + _OTHERS)
+_context.set_forkserver_preload(["tests.support.warm", *_LATE])
 _one_at_a_time = threading.Lock()  # starting one asks after all others, whose tests may run in other threads
 
 
