@@ -27,7 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.controlplane import build
-from tests.controlplane.credentials import CONTEXT, User, make_rsa_key, write_kubeconfig, write_tokens
+from tests.controlplane.credentials import (
+    CONTEXT,
+    User,
+    make_certificate,
+    make_rsa_key,
+    write_kubeconfig,
+    write_tokens,
+)
 from tests.support.children import Child, ChildFailed
 from tests.support.go_module import BuildError
 
@@ -158,6 +165,8 @@ class ControlPlane:
         key = self.directory / "service-account.key"
         if not key.exists():
             make_rsa_key(key)
+            authority, private = self.directory / "apiserver.crt", self.directory / "apiserver.key"
+            make_certificate(authority, private, self.where.address)
         self._restricted = User("restricted", kubeconfig=self.restricted_kubeconfig.name)
         write_tokens(self.directory / "tokens.csv", [self.admin, self._restricted, *self.nodes])
 

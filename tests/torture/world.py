@@ -323,6 +323,9 @@ def _pod(body: Object) -> Object:
 
 
 def _node(body: Object) -> Object:
+    for taint in body["spec"].get("taints") or ():
+        if taint["key"].startswith("node.kubernetes.io/"):  # the control plane's own, by what it follows
+            taint.pop("timeAdded", None)
     if REPLACED not in (body["metadata"].get("annotations") or {}):
         return body
     without: Object = _without(body, NODES_OWN)
