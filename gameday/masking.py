@@ -149,23 +149,72 @@ def keep_secret(name: str, value: str) -> None:
 
 
 def keep_sent(headers: Mapping[str, str]) -> None:
-    """Mask from now on what a request's headers log in with; a value that is too short stays as it is."""
+    """Mask from now on what a request's headers log in with: whole, and each part that a server may repeat.
+
+    Every header is taken for a login but those known as none. A part that could stand in any sentence (short,
+    or an ordinary word) is masked only together with what it was sent with: masked everywhere, a password
+    `default` would take a namespace's name from every report.
+    """
     for name, value in headers.items():
-        if names_secret(name):
-            scheme, _, login = value.rpartition(" ")
-            for secret in (login, _password(login) if scheme.lower() == "basic" else ""):
-                with suppress(TooShort):
+        if names_secret(name) or not _HARMLESS.fullmatch(name):
+            value = value.strip()
+            rest = value.partition(" ")[2].strip() if name.lower().endswith("authorization") else ""
+            wholes = (rest, value, f"{name}: {value}")
+            parts = _cookies(value) if name.lower() == "cookie" else _parts(value)
+            for secret in (next((text for text in wholes if not _ordinary(text)), ""), *parts):
+                if not _ordinary(secret):
                     keep_secret("", secret)
 
 
-def _password(login: str) -> str:
-    """That of HTTP's basic authentication (RFC 7617)."""
+# They log nobody in: how to answer, whom or what one asks about, and who asked before.
+_HARMLESS = re.compile(
+    r"accept(-.*)?|content-.*|user-agent|host|connection|keep-alive|cache-control|pragma|expect|origin|referer|"
+    r"range|te|upgrade.*|via|date|prefer|if-.*|x-forwarded-(for|host|port|proto|prefix)|x-requested-with|"
+    r"traceparent|tracestate|x-(request|correlation)-id|x-scope-orgid|impersonate-.*|x-slurm-user-name|"
+    r"x-github-api-version",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"(?=.{1,16}\Z)[A-Za-z][a-z]*(?:-[a-z]+)*")  # as most names of namespaces and themes are
+_PART = re.compile(  # a parameter or a word (RFC 9110, 5.6); the = at the end of base64 makes no parameter
+    r"(?:([\w!#$%&'*+.^`|~-]+)[ \t]*=[ \t]*(?!=*(?:[\s,;]|\Z)))?(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,;\"]+))"
+)
+_TOLD = frozenset({"username", "realm", "uri", "algorithm", "qop", "nc", "userhash", "signedheaders"})
+
+
+def _ordinary(text: str) -> bool:
+    """Whether a text may stand anywhere and mean something else."""
+    return len(text) < SHORTEST or _WORD.fullmatch(text) is not None
+
+
+def _parts(value: str) -> Iterator[str]:
+    """Of a login with or without a scheme: a token, words, or parameters without those that are no secret."""
+    scheme, _, login = value.partition(" ")
+    if scheme.lower() == "basic":
+        yield from _basic(login.strip())
+        return
+    for name, quoted, bare in _PART.findall(value):
+        if name.lower() not in _TOLD:
+            yield bare or re.sub(r"\\(.)", r"\1", quoted)
+
+
+def _basic(login: str) -> Iterator[str]:
+    """The password of HTTP's basic authentication (RFC 7617); one that is ordinary, with its user."""
     import base64
 
-    try:
-        return base64.b64decode(login).decode(errors="replace").partition(":")[2]
-    except ValueError:
-        return ""
+    with suppress(ValueError):
+        pair = base64.b64decode(login).decode(errors="replace")
+        password = pair.partition(":")[2]
+        yield pair if _ordinary(password) else password
+
+
+def _cookies(value: str) -> Iterator[str]:
+    """The values of cookies (RFC 6265, 4.2), also without quotes and as a server decodes them."""
+    from urllib.parse import unquote
+
+    for pair in value.split(";"):
+        name, equals, held = pair.strip().partition("=")
+        bare = (held if equals else name).strip().strip('"')
+        yield from (bare, unquote(bare))
 
 
 def _any_of(texts: list[str], letters: int = 2) -> str:

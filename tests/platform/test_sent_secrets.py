@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gameday.masking import mask_text
+from gameday.masking import keep_sent, mask_text
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.prometheus import Prometheus
@@ -21,6 +22,7 @@ from gameday.probes.http import Http, HttpSpec
 from gameday.safety.approvals.http import NotAsked
 from gameday.safety.approvals.servicenow import ServiceNow
 from tests.platform.test_kubeconfig import written
+from tests.support.kept import nothing_kept
 from tests.support.raw import answer, raw_server
 
 pytestmark = pytest.mark.fast
@@ -70,6 +72,16 @@ async def probe(url: str, folder: Path) -> None:
     await Http().measure(spec, None)  # type: ignore[arg-type]
 
 
+async def probe_cookie(url: str, folder: Path) -> None:
+    headers = {"Cookie": f"sid={SECRET}; theme=dark"}
+    await Http().measure(HttpSpec.model_validate({"url": url, "headers": headers}), None)  # type: ignore[arg-type]
+
+
+async def probe_unknown(url: str, folder: Path) -> None:
+    headers = {"X-Auth": f"{SECRET} and more"}
+    await Http().measure(HttpSpec.model_validate({"url": url, "headers": headers}), None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("ask", "variables"),
     [
@@ -83,6 +95,8 @@ async def probe(url: str, folder: Path) -> None:
         (service_now, ["SERVICENOW_TOKEN"]),
         (service_now, ["SERVICENOW_USER", "SERVICENOW_PASSWORD"]),
         (probe, []),
+        (probe_cookie, []),
+        (probe_unknown, []),
     ],
 )
 async def test_what_a_request_logs_in_with_is_masked(
@@ -100,3 +114,62 @@ async def test_what_a_request_logs_in_with_is_masked(
     assert server.asked
     assert mask_text(f"the program said {SECRET} and ended") == "the program said *** and ended"
     assert SECRET not in mask_text(json.dumps({"said": SECRET}))
+
+
+def basic(pair: str) -> str:
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("Cookie", "sid=Zx81kQmmPp77; theme=dark", "Zx81kQmmPp77"),
+        ("Cookie", 'theme=dark;connect.sid="Zx81kQmm=Pp77" ', "Zx81kQmm=Pp77"),
+        ("Cookie", "sid=s%3AZx81kQmmPp77", "s:Zx81kQmmPp77"),
+        ("Cookie", "Zx81kQmmPp77", "Zx81kQmmPp77"),
+        ("Authorization", "Bearer Zx81kQmmPp77 ", "Zx81kQmmPp77"),
+        ("Authorization", "bearer  Zx81kQmmPp77==", "Zx81kQmmPp77=="),
+        ("Authorization", "Zx81kQmmPp77", "Zx81kQmmPp77"),
+        ("Authorization", 'Token token="Zx81kQmmPp77"', "Zx81kQmmPp77"),
+        ("Authorization", r'Token token="Zx81\"kQmmPp77", nonce=1', 'Zx81"kQmmPp77'),
+        ("Authorization", 'Digest username="bob", response="Zx81kQmmPp77"', "Zx81kQmmPp77"),
+        ("Proxy-Authorization", "Splunk Zx81kQmmPp77", "Zx81kQmmPp77"),
+        ("Authorization", basic("bob:p w Zx81"), "p w Zx81"),
+        ("Authorization", basic("bob:a:Zx81kQ") + " ", "a:Zx81kQ"),
+        ("Authorization", basic("bob:default"), "bob:default"),
+        ("Authorization", "Bearer default", "Bearer default"),
+        ("X-Api-Key", "Zx81kQmmPp77 and more", "Zx81kQmmPp77"),
+        ("X-Auth", "Zx81kQmmPp77", "Zx81kQmmPp77"),
+        ("X-Forwarded-Access-Token", "Zx81kQmmPp77", "Zx81kQmmPp77"),
+        ("X-Tenant", "inference", "X-Tenant: inference"),
+    ],
+)
+def test_each_part_of_a_header_is_masked_that_a_server_may_repeat(name: str, value: str, secret: str) -> None:
+    with nothing_kept():
+        keep_sent({name: value})
+        assert mask_text(f"there is no {secret} here") == "there is no *** here"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("Authorization", basic("bob:default"), "bob's pods in default are steady, namespace default"),
+        ("Authorization", basic("bobby-42:Zx81kQmmPp77"), "bobby-42 is fine"),
+        (
+            "Authorization",
+            'Digest username="bobby-42", realm="gpu-7", response="Zx81kQmmPp77"',
+            "bobby-42 at gpu-7",
+        ),
+        ("Authorization", "Bearer inference", "the bearers of inference"),
+        ("Cookie", "sid=Zx81kQmmPp77; theme=darkest", "the darkest theme"),
+        ("X-Tenant", "gpu-operator", "the namespace gpu-operator"),
+        ("Accept", "application/json", "expected application/json"),
+        ("Host", "front.example.com", "front.example.com is fine"),
+        ("Impersonate-User", "ops-1@example.com", "ops-1@example.com may not"),
+        ("X-SLURM-USER-NAME", "slurm-ops1", "slurm-ops1 may not"),
+    ],
+)
+def test_a_login_takes_no_word_from_a_report(name: str, value: str, said: str) -> None:
+    with nothing_kept():
+        keep_sent({name: value})
+        assert mask_text(said) == said
