@@ -108,10 +108,11 @@ class Kube(ApiServer):
         configuration.client_session_kwargs = {"trust_env": False}  # see environment_proxy
         files = str(kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
         found = existing(files)
+        paths = ":".join(map(str, found))
         try:
             if found:
                 chosen = context or current_context(files)
-                loading = load_kube_config(files, chosen, configuration, persist_config=False)
+                loading = load_kube_config(paths, chosen, configuration, persist_config=False)
                 loader = await credentials.logged_in(loading)
                 name = loader.current_context["name"]
                 if proxy := unfit_proxy(configuration.proxy):
@@ -121,7 +122,7 @@ class Kube(ApiServer):
 
                 async def read_file() -> Any:
                     fresh = Configuration()
-                    again = await load_kube_config(files, name, fresh, persist_config=False)
+                    again = await load_kube_config(paths, name, fresh, persist_config=False)
                     if fresh.host == configuration.host:
                         children.log_in_as(again)
                     return fresh

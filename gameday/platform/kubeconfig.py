@@ -13,8 +13,21 @@ _PARTS = {"clusters": "cluster", "contexts": "context", "users": "user"}
 
 
 def existing(files: str) -> list[Path]:
-    """The files of $KUBECONFIG that are there."""
-    return [path for f in files.split(":") if f and (path := Path(f).expanduser()).exists()]
+    """The files of $KUBECONFIG that are there and hold something: client-go passes over the others.
+
+    Where all are empty they stay, for the refusal to name them.
+    """
+    there = [path for f in files.split(":") if f and (path := Path(f).expanduser()).exists()]
+    return [path for path in there if not _empty(path)] or there
+
+
+def _empty(path: Path) -> bool:
+    """Whether nothing but comments is in a file."""
+    try:
+        lines = map(str.strip, path.read_text().splitlines())
+    except (OSError, ValueError):
+        return False  # the library can't read it either, and says why
+    return all(line in ("", "---", "null") or line.startswith("#") for line in lines)
 
 
 def current_context(files: str) -> Any:

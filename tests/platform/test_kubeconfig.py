@@ -167,6 +167,8 @@ WHOLE = part(clusters={"c": A, "d": B}, contexts={"here": HERE, "there": THERE})
         [WHOLE, part(current_context=""), part(current_context="there"), part(current_context="here")],
         [WHOLE | {"current-context": "here"}, part(current_context="")],
         [None, WHOLE | {"current-context": "there"}, part(current_context="here")],
+        ["", WHOLE | {"current-context": "there"}, part(current_context="here")],
+        ["# mine\n---\n\n", "{}", part(current_context="there"), " \n", WHOLE, "null\n"],
         [part(current_context="one", contexts={"one": HERE}, clusters={"c": A}), part(clusters={"c": B})],
         [part(current_context="one", clusters={"c": A}), part(contexts={"one": HERE}, clusters={"c": B})],
         [part(current_context="one", contexts={"one": THERE}), part(contexts={"one": HERE}), WHOLE],
@@ -182,12 +184,12 @@ WHOLE = part(clusters={"c": A, "d": B}, contexts={"here": HERE, "there": THERE})
     ],
 )
 async def test_of_several_files_the_first_counts_as_for_kubectl(
-    files: list[dict[str, Any] | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: list[dict[str, Any] | str | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [tmp_path / str(number) for number in range(len(files))]
     for path, document in zip(paths, files, strict=True):
         if document is not None:
-            path.write_text(json.dumps(document))
+            path.write_text(document if isinstance(document, str) else json.dumps(document))
     monkeypatch.setenv("KUBECONFIG", ":".join(map(str, paths)))
     wanted = "{.current-context} {..server} {..proxy-url} {..token}"
     async with await Kube.connect() as kube:
