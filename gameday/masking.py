@@ -156,7 +156,7 @@ def keep_sent(headers: Mapping[str, str]) -> None:
     `default` would take a namespace's name from every report.
     """
     for name, value in headers.items():
-        if names_secret(name) or not _HARMLESS.fullmatch(name):
+        if MASK not in value and (names_secret(name) or not _HARMLESS.fullmatch(name)):
             value = value.strip()
             rest = value.partition(" ")[2].strip() if name.lower().endswith("authorization") else ""
             wholes = (rest, value, f"{name}: {value}")

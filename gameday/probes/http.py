@@ -54,6 +54,12 @@ class HttpSpec(Spec):
             raise ValueError("`measure: json` and `jsonPath` need each other")
         return self
 
+    @model_validator(mode="after")
+    def _keep_logins(self) -> Self:
+        """Here, as a run's first event holds the whole experiment."""
+        keep_sent(self.headers)
+        return self
+
 
 class Http(Probe[HttpSpec]):
     """The status, the latency, or a JSON field of what a URL answers."""
@@ -69,7 +75,6 @@ is: < 300ms
         """One value. Each time over a new connection, as a new client would come."""
         import aiohttp
 
-        keep_sent(spec.headers)
         body: dict[str, Any] = {"json" if isinstance(spec.body, dict | list) else "data": spec.body}
         started = time.perf_counter()
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gameday.masking import keep_sent, mask_text
+from gameday.masking import keep_sent, mask, mask_text
 from gameday.platform.errors import PlatformError
 from gameday.platform.kube import Kube
 from gameday.platform.prometheus import Prometheus
@@ -173,3 +173,16 @@ def test_a_login_takes_no_word_from_a_report(name: str, value: str, said: str) -
     with nothing_kept():
         keep_sent({name: value})
         assert mask_text(said) == said
+
+
+def test_what_a_probe_logs_in_with_is_masked_before_the_first_request() -> None:
+    """A run's first event holds the experiment."""
+    with nothing_kept():
+        spec = HttpSpec.model_validate({"url": "http://front.invalid", "headers": {"X-Auth": SECRET}})
+        assert SECRET not in json.dumps(mask(spec.model_dump(mode="json")))
+
+
+def test_a_header_that_is_masked_already_logs_nobody_in() -> None:
+    with nothing_kept():
+        keep_sent({"Authorization": "Bearer ***"})
+        assert mask_text("Bearer *** was sent") == "Bearer *** was sent"
