@@ -15,8 +15,8 @@ from gameday.platform.objects import Object
 
 Snapshot = dict[str, Object]  # "Kind namespace/name" -> what of the object must not change
 
-# Pods, ReplicaSets, Events, Leases and EndpointSlices are left out: controllers make new ones all the time. So
-# are CustomResourceDefinitions: the torture compares them, and they are half of all that would be read here.
+# Pods, ReplicaSets, Events, Leases and EndpointSlices are left out: controllers make new ones all the time.
+# CustomResourceDefinitions are the torture's to compare: they would be half of all that is read here.
 KINDS = {
     "v1": [
         *("Node", "Namespace", "ConfigMap", "Secret", "Service", "ServiceAccount"),
