@@ -160,8 +160,12 @@ class NodeProgramFault(Fault[S]):
 
     async def _operations(self, plan: FaultPlan[S], world: World, mode: str) -> list[NodeProgram]:
         nodes = {v.node or v.ref.name for v in plan.victims}  # those that are left of the plan's
+        approved = {v.ref.name: v.ref.uid for v in plan.victims if v.role == "node"}
         wanted = [p for p in self.programs(plan) if p.node.name in nodes]
         found = await asyncio.gather(*(world.kube.get(p.node) for p in wanted))
+        for node, uid in ((n, approved.get(n["metadata"]["name"])) for n in found):
+            if uid and node["metadata"]["uid"] != uid:
+                raise FaultError(f"{Ref.of(node)} is another one than was approved: plan again")
         addresses = await asyncio.gather(*(_addresses(node, world) for node in found))
         made = zip(wanted, found, addresses, strict=True)
         return [_operation(p, node, a, world, mode, self.spare) for p, node, a in made]

@@ -35,7 +35,7 @@ from gameday.ledger.operations import (
 )
 from gameday.node.task import Task
 from gameday.platform.effect import Touch
-from gameday.platform.errors import ApiError, Unreachable, is_answer
+from gameday.platform.errors import ApiError, PlatformError, Unreachable, is_answer
 from gameday.platform.following import follow
 from gameday.platform.objects import Object, Ref, condition, is_finished, is_ready
 from gameday.platform.resources import PODS
@@ -119,6 +119,8 @@ class NodeProgram(Operation):
         done = await asyncio.gather(*(self._ensure(kube, c) for c in wanted), return_exceptions=True)
         if failed := [r for r in done if isinstance(r, BaseException)]:
             raise min(failed, key=is_answer)  # one whose object may still come, if there is any
+        if await self._replaced(kube):
+            raise PlatformError(f"{self._node} is another one than was approved: nothing is started there")
         body = pod(ref, self.task, self.run, self.node, self.settings, mode, self.files)
         done.append(await self._ensure(kube, Create.of(body, self.run)))
         return "; ".join(why for why in done if isinstance(why, str) and why)
@@ -274,7 +276,9 @@ class NodeProgram(Operation):
             return lost
         if not is_ready(await kube.find(self._node) or {}):
             return Undone("failed", f"not known how the program ended: {await self._node_state(kube)}")
-        second = NodeProgram(self._second, self.run, self.node, self.task, self.settings)
+        second = NodeProgram(
+            self._second, self.run, self.node, self.task, self.settings, node_uid=self.node_uid
+        )
         await self._create(kube, second.ref, "revert")
         report = await second.ended(kube, REVERT_WITHIN)
         if failure := await self._end(kube, second.ref):

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from gameday import __version__, defect, events
 from gameday.experiment.loader import Loaded
-from gameday.extend import Step
+from gameday.extend import Fault, Step
 from gameday.ledger import locks
 from gameday.ledger.keeping import cluster_id, ensure_namespace
 from gameday.ledger.lease import RunLease
@@ -48,7 +48,7 @@ from gameday.safety.gate import Gate
 from gameday.safety.identity import RunIdentity
 from gameday.safety.installed import fault_of
 from gameday.safety.lever import hear_lever
-from gameday.safety.plan import Plan
+from gameday.safety.plan import Plan, StepPlan, without_vanished
 from gameday.safety.scope import scope_of
 from gameday.safety.targets import locks_of
 from gameday.states import Audit, Phase
@@ -257,8 +257,7 @@ class Engine:
         for step in self.plan.steps.values():
             fault = fault_of(step.kind, step.fault.spec)
             if fault.inspects():
-                here = Step(self.world.at(step.path, step.hold), ledger.step(step.path))
-                asked[step.path] = or_leave(fault.inspect(step.fault, here))
+                asked[step.path] = self._inspected(fault, step, ledger)
         try:
             answers = await asyncio.gather(*asked.values(), return_exceptions=True)
         finally:
@@ -275,6 +274,14 @@ class Engine:
             text = f"nothing speaks against {', '.join(f'step {p}' for p in asked)}"
             self.log.emit(events.Preflight(check="on the spot", level="ok", message=text))
         return found
+
+    async def _inspected(self, fault: Fault[Any], step: StepPlan, ledger: Ledger) -> list[str]:
+        """Reasons against one step. The gate is asked as before an injection: programs run on its nodes."""
+        left = await without_vanished(step, self.world.kube)
+        if left is None:
+            return []  # the method skips it, and says so
+        async with self._gate.looking(left, self.world.at(step.path, step.hold)) as let_in:
+            return await or_leave(fault.inspect(let_in.fault, Step(let_in.world, ledger.step(step.path))))
 
     async def _recovery(self, ledger: Ledger, watch: Watch) -> None:
         """Steady state must return within its objective; nobody who pressed Ctrl-C is made to wait for it."""

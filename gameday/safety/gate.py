@@ -1,13 +1,15 @@
 """The gate: what is to be done, held against what was approved, what is allowed, and what is protected.
 
-The gate speaks three times: when a plan is made, when a kept plan is about to run, and before each injection,
-on what is there then. What was approved runs, or less, and never more. The last word is at the ledger: an
-operation on an object outside the approved effects is not even written down.
+The gate speaks when a plan is made, when a kept plan is about to run, and before each look on the spot and
+each injection, on what is there then. What was approved runs, or less, and never more. The last word is at
+the ledger: an operation of a step that is not let in, or on an object outside of its effects, is not even
+written down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +30,7 @@ from gameday.platform.world import Victim, World
 from gameday.safety.blast import not_allowed, outside, outside_nodes
 from gameday.safety.installed import fault_of
 from gameday.safety.lever import why_pulled
-from gameday.safety.plan import Plan, StepPlan, planned_again, vanished, with_effects
+from gameday.safety.plan import Plan, StepPlan, planned_again, with_effects, without_vanished
 from gameday.safety.protection import protected
 from gameday.safety.targets import locks_of
 
@@ -125,7 +127,8 @@ class Gate:
     def __init__(self, experiment: Experiment, plan: Plan, world: World) -> None:
         self._spec = experiment.spec
         self._plan, self._world = plan, world
-        self._admitted: dict[str, Admission] = {}
+        self._admitted: dict[str, Admission] = {}  # steps that may change something now
+        self._begun: set[str] = set()  # steps that were admitted to their injection
         self.identity: frozenset[Ref] = frozenset()  # what the run's own identity is made of
 
     async def planned(self) -> list[str]:
@@ -139,11 +142,10 @@ class Gate:
         warnings: list[str] = []
         for step in self._plan.steps.values():
             try:
-                gone = await vanished(step.fault, self._world.kube)
-                left = tuple(v for v in step.fault.victims if v not in gone)
-                if gone and not left:
+                left = await without_vanished(step, self._world.kube)
+                if left is None:
                     continue  # less than was approved: its step is skipped, and the report says so
-                now = await planned_again(replace(step, fault=replace(step.fault, victims=left)), self._world)
+                now = await planned_again(left, self._world)
             except Failure as error:
                 found.append(f"step {step.path}: {error}")
                 continue
@@ -153,6 +155,18 @@ class Gate:
             warnings += [f"step {step.path}: {text}" for text in new]
         return found, warnings
 
+    @asynccontextmanager
+    async def looking(self, step: StepPlan, world: World) -> AsyncIterator[LetIn]:
+        """Let a step look on the spot, by things that it makes there, while the block lasts.
+
+        Raises FaultError as `admit` does.
+        """
+        let_in = await self._let_in(step, world, ())
+        try:
+            yield let_in
+        finally:
+            del self._admitted[step.path]
+
     async def admit(self, step: StepPlan, world: World, in_force: Collection[str]) -> LetIn:
         """Let a step begin.
 
@@ -160,6 +174,11 @@ class Gate:
         `in_force` are the steps in force beside it. The lever is looked at last, so that nothing comes
         between the look and the injection.
         """
+        let_in = await self._let_in(step, world, in_force)
+        self._begun.add(step.path)
+        return let_in
+
+    async def _let_in(self, step: StepPlan, world: World, in_force: Collection[str]) -> LetIn:
         approved, beside = self._plan.steps[step.path], tuple(in_force)
         try:
             planned = (await planned_again(step, world)).fault
@@ -200,9 +219,10 @@ class Gate:
         """The ledger's question before anything is written down. Raises Refused."""
         if path == IDENTITY and self.identity.issuperset(t.ref for o in operations for t in touched(o)):
             return
-        step = self._plan.steps.get(path)
-        if step is not None:
-            admission = self._admitted.get(path) or self._admission(step, step.fault.effects)
+        if path in self._plan.steps:
+            admission = self._admitted.get(path)
+            if admission is None:
+                raise Refused(f"step {path}: the gate has not let it in")
         else:  # what runs when all ends, as the rollbacks of a Chaos Toolkit experiment
             effects = tuple(
                 e for s in self._plan.steps.values() for e in s.fault.effects if e.ref.kind == "Activity"
@@ -225,7 +245,7 @@ class Gate:
 
     def _went_on(self, step: StepPlan) -> bool:
         """Whether an earlier step of this kind moved the same thing on, and that can't be taken back."""
-        earlier = (self._plan.steps[path] for path in self._admitted)
+        earlier = (self._plan.steps[path] for path in self._begun)
         return any(
             e.kind == step.kind and e.fault.irreversible and _lasting(e) & _lasting(step) for e in earlier
         )

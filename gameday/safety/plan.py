@@ -321,6 +321,14 @@ async def vanished(plan: FaultPlan[Any], kube: Kube) -> list[Victim]:
     return [v for v, obj in zip(lasting, found, strict=True) if obj is None]
 
 
+async def without_vanished(step: StepPlan, kube: Kube) -> StepPlan | None:
+    """The step without lasting targets that vanished since it was planned; None where all did."""
+    if not (gone := await vanished(step.fault, kube)):
+        return step
+    left = tuple(v for v in step.fault.victims if v not in gone)
+    return replace(step, fault=replace(step.fault, victims=left)) if left else None
+
+
 def digest_of(data: Any) -> str:
     """SHA-256 of plain data, in hexadecimal digits."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()

@@ -16,13 +16,14 @@ from gameday.ledger import locks
 from gameday.ledger.store import LOCAL_FILE
 from gameday.platform import sriov
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Object, Ref
+from gameday.platform.objects import PROTECT, Object, Ref
 from gameday.platform.prometheus import Prometheus
 from gameday.platform.resources import PODS
 from gameday.platform.sriov import NODE_STATES
 from gameday.sandbox.fleet.network.operator import NAMESPACE
 from gameday.sandbox.fleet.network.tools import WITHOUT
 from tests.e2e.experiments import write
+from tests.support.kubeconfigs import kubectl
 from tests.support.platforms import Platform
 from tests.support.polling import eventually, until
 from tests.support.program import Program
@@ -299,6 +300,22 @@ async def test_a_kernel_without_netem_is_named_before_anything_is_touched(
         assert "gpu-6" not in "".join(e["message"] for e in ended.of("preflight") if e["level"] == "refused")
     finally:
         await kube.patch(ref, {"metadata": {"annotations": {WITHOUT: None}}}, "merge")
+
+
+async def test_no_program_looks_at_a_node_that_the_cluster_protects_meanwhile(
+    gameday: Program, kube: Kube, tmp_path: Path, world_unchanged: Snapshot
+) -> None:
+    """Between preflight and the look on the spot a person is asked, and hooks run."""
+    node = Ref("v1", "Node", "gpu-7")
+    hooks = {"beforeRun": [{"command": [kubectl(), "label", "node", node.name, f"{PROTECT}=true"]}]}
+    try:
+        file = write(tmp_path, method=[DOWN], blastRadius=RADIUS, hooks=hooks)
+        ended = await asyncio.to_thread(gameday.run, file)
+    finally:
+        await kube.patch(node, {"metadata": {"labels": {PROTECT: None}}}, "merge")
+    assert ended.code == 4, ended.output
+    assert f"carries the label {PROTECT}" in " ".join(ended.output.split())
+    assert not ended.of("change")
 
 
 def test_what_shares_the_link_is_told(gameday: Program, tmp_path: Path) -> None:
