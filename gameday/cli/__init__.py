@@ -23,7 +23,9 @@ def main() -> None:
         return
     try:
         if files := validating.files_alone(sys.argv[1:]):
-            sys.exit(validating.validate(files))
+            code = validating.validate(files)
+            gc.freeze()  # else the interpreter looks for cycles among all that was imported before it ends
+            sys.exit(code)
         from gameday.cli.app import app
 
         app()

@@ -11,13 +11,15 @@ from types import ModuleType
 from typing import Any
 
 INVALID = 2
+TO_RUN = ("asyncio", "aiohttp")  # what faults and probes import at their top, and no check uses
 
 
 def validate(files: Sequence[Path], sets: Sequence[str] = (), values: Path | None = None) -> int:
     """Check files and print every problem; the exit code."""
     # Looking for plugins of pydantic in each installed package takes longer than checking a file.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    sys.modules.setdefault("asyncio", _Later("asyncio"))
+    for name in TO_RUN:
+        sys.modules.setdefault(name, _Later(name))
     from gameday.experiment.loader import assignment, load
     from gameday.experiment.problems import InvalidExperiment
 
@@ -55,7 +57,7 @@ def _as_chaos_toolkit_does(file: Path, native: dict[str, Any]) -> None:
 
 
 class _Later(ModuleType):
-    """A module that is imported when something of it is used: faults need asyncio to run, a check never."""
+    """A module that is imported when something of it is used."""
 
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:

@@ -39,8 +39,6 @@ def _build(faults: tuple[tuple[str, type], ...], probes: tuple[tuple[str, type],
     steps: Any = ("list[ConcreteStep]", _like(Repeat, "steps"))
     repeat = create_model("Repeat", __base__=Repeat, __module__=__name__, __doc__=Repeat.__doc__, steps=steps)
     step = _keyed(Step, faults, repeat=(repeat | None, _like(Step, "repeat")))
-    repeat.model_rebuild(force=True, _types_namespace={"ConcreteStep": step})
-    step.model_rebuild(force=True)
     spec = create_model(
         "ExperimentSpec",
         __base__=ExperimentSpec,
@@ -50,9 +48,11 @@ def _build(faults: tuple[tuple[str, type], ...], probes: tuple[tuple[str, type],
         abort_if=(list[abort_if], _like(ExperimentSpec, "abort_if")),  # type: ignore[valid-type]
         method=(list[step], _like(ExperimentSpec, "method")),  # type: ignore[valid-type]
     )
-    return create_model(
+    experiment = create_model(
         "Experiment", __base__=Experiment, __module__=__name__, __doc__=Experiment.__doc__, spec=(spec, ...)
     )
+    experiment.model_rebuild(_types_namespace={"ConcreteStep": step})  # all at once
+    return experiment
 
 
 def _keyed(base: type[Any], classes: tuple[tuple[str, type], ...], **fields: Any) -> type[Any]:

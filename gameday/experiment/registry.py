@@ -20,6 +20,7 @@ PROBES = "gameday.probes"
 OPERATIONS = "gameday.operations"
 CHECKS = "gameday.checks"
 OURS = "gameday"  # the package whose own entries need no name
+_installed = cache(entry_points)  # of all groups: asking for one reads each installed package as well
 # What each is derived from, by name: the classes are above this module, and cost more to import.
 BASES = {
     FAULTS: ("gameday.extend.fault.Fault", "gameday.extend.family.OneOf"),
@@ -89,19 +90,19 @@ def names(group: str) -> tuple[str, ...]:
 def load(group: str, key: str) -> Any:
     """The class, or the function, under a key, checked. Raises RegistryError."""
     found = _entries(group).get(key, [])
-    origin = f"`{key}` from {_packages(found)}"
     if not found:
         raise NotInstalled(f"`{key}` is not installed")
     if len(found) > 1:
-        raise RegistryError(f"{origin}: two packages give it; uninstall one of them")
+        raise RegistryError(f"{_origin(key, found)}: two packages give it; uninstall one of them")
     if key in _reserved(group):
-        raise RegistryError(f"{origin} is a word of the experiment file; it needs another name")
+        raise RegistryError(f"{_origin(key, found)} is a word of the experiment file; it needs another name")
     try:
         loaded = found[0].load()
     except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
-        raise RegistryError(f"{origin} can't be loaded: {str(error) or type(error).__name__}") from error
+        why = str(error) or type(error).__name__
+        raise RegistryError(f"{_origin(key, found)} can't be loaded: {why}") from error
     if problem := _unfit(group, key, loaded):
-        raise RegistryError(f"{origin} is not {problem}")
+        raise RegistryError(f"{_origin(key, found)} is not {problem}")
     return loaded
 
 
@@ -113,6 +114,7 @@ def package(group: str, key: str) -> str:
 
 def forget() -> None:
     """Look again: packages were installed or removed while this process runs."""
+    _installed.cache_clear()
     _entries.cache_clear()
     load.cache_clear()
 
@@ -136,7 +138,7 @@ def _unfit(group: str, key: str, loaded: Any) -> str:
 @cache
 def _entries(group: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
-    for entry in entry_points(group=group):
+    for entry in _installed().select(group=group):
         found.setdefault(entry.name, []).append(entry)
     return found
 
@@ -149,7 +151,8 @@ def _reserved(group: str) -> set[str]:
     }
 
 
-def _packages(entries: list[EntryPoint]) -> str:
-    return " and ".join(
+def _origin(key: str, entries: list[EntryPoint]) -> str:
+    """A key with the packages that give it, whose metadata are read for this alone."""
+    return f"`{key}` from " + " and ".join(
         sorted(f"{entry.dist.name if entry.dist else '?'} ({entry.value})" for entry in entries)
     )

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 from gameday.extend import Evidence, Fault, FaultError, FaultPlan, Injected, Made, PlanError, Step
 from gameday.extend.fault import S
+from gameday.ledger.keeping import NAMESPACE
 from gameday.ledger.node_pod import Settings
 from gameday.ledger.node_program import NodeProgram
 from gameday.ledger.node_report import Report, alone
-from gameday.ledger.store import NAMESPACE
 from gameday.node.task import BEGIN_WITHIN, Task
 from gameday.platform.complaints import warnings_about
 from gameday.platform.effect import Effect, Kind, NodeState
