@@ -338,7 +338,10 @@ def _failure(
 def _is_about(error: ApiError, method: str, path: str) -> bool:
     """Whether a Status 404 is about the object of the path or its namespace, or the Role of a new binding.
 
-    Source: k8s.io/apimachinery, pkg/api/errors, NewNotFound; its resource may name a subresource as well.
+    Source: k8s.io/apimachinery, pkg/api/errors, NewNotFound; its resource may name a subresource as well. An
+    aggregated API server stores its objects with the same library. One that only computes values may leave
+    out the details, as custom-metrics-apiserver does (pkg/provider, NewMetricNotFoundError); so does a proxy
+    whose cluster is away, and nothing in the answer tells the two apart: no such 404 says "gone".
     """
     wanted, details = Permission.of_request(method, path, {}, watch=False), error.details
     if wanted is None or not error.is_status or not (name := details.get("name")):

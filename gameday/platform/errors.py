@@ -24,12 +24,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, TypeGuard
 
 from pydantic_core import from_json
 
 from gameday.experiment.text import shorten
 
+_DENIED = re.compile(r'\badmission webhook "[^"]*" denied the request\b')
 LONGEST_TEXT = 2_000  # characters
 LONGEST_WAIT = 60.0  # seconds that a server's Retry-After is believed
 
@@ -105,6 +107,8 @@ class ApiError(PlatformError):
 
     `status` is the HTTP code, `reason` the API's word for it (NotFound, Conflict, …), `retry_after`
     the server's wish in seconds, `details` the Status object's details. `password`: the request had one.
+    What an admission webhook denies is 403 here, as it is where the webhook gives no code: any other says
+    nothing about object or server, but for 429, its wish that the request be made later.
     """
 
     def __init__(
@@ -125,8 +129,10 @@ class ApiError(PlatformError):
         self.details = _mapping(told.get("details"))
         self.message = str(text or f"HTTP {status}")
         self.retry_after = retry_after
+        if self.denied and status != 429:
+            self.status = 403
         # A server's own failure is no answer: etcd may commit a write that it did not confirm in time.
-        self.may_land = status == 408 or (status >= 500 and not self.before_storage)
+        self.may_land = self.status == 408 or (self.status >= 500 and not self.before_storage)
         self.continue_token = str(_mapping(told.get("metadata")).get("continue") or "")
         super().__init__(f"cannot {verb} {what}: {self.message}{self._advice(password)}")
 
@@ -137,6 +143,16 @@ class ApiError(PlatformError):
         Source: k8s.io/apiserver, admission/plugin/webhook/errors (ToStatusErr, NewCallingWebhookError).
         """
         return self.status == 501 or (self.is_status and "failed calling webhook" in self.message)
+
+    @property
+    def denied(self) -> bool:
+        """Whether an admission webhook refused the request.
+
+        The webhook chooses code, reason and details, and without details the API server adds the object's
+        name: its 404 looks like that of an object which is gone. Only the message always tells. Source:
+        k8s.io/apiserver, admission/plugin/webhook/errors (ToStatusErr).
+        """
+        return self.is_status and _DENIED.search(self.message) is not None
 
     @property
     def namespace_ends(self) -> bool:
@@ -161,6 +177,8 @@ class ApiError(PlatformError):
                 " (the namespace does not admit such pods: "
                 "label it pod-security.kubernetes.io/enforce=privileged, or use one that is)"
             )
+        if self.denied:
+            return ""
         if self.status == 403 and self.namespace_ends:
             return " (its namespace is being deleted)"
         if self.status == 403:

@@ -1,13 +1,15 @@
-"""What a mutating admission policy makes of our writes is ours: it is put back, and said."""
+"""What admission makes of our writes is ours: it is put back, and said; what it denies was not made."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
+from aiohttp import web
 
 from gameday.events import Event, Warn
 from gameday.ledger.edits import Edit
@@ -18,6 +20,7 @@ from gameday.ledger.operations import Create, Patch
 from gameday.ledger.recovery import How, recover
 from gameday.ledger.store import ensure_namespace
 from gameday.node.task import Task
+from gameday.platform.errors import ApiError
 from gameday.platform.kube import Kube
 from gameday.platform.objects import Object, Ref
 from tests.e2e.experiments import write
@@ -26,6 +29,7 @@ from tests.support.ledgers import unguarded
 from tests.support.platforms import Platform
 from tests.support.polling import eventually
 from tests.support.program import Program
+from tests.systems.webhooks import Webhooks
 
 NAMESPACE = "platform"
 RUN = "admission-test"
@@ -271,3 +275,82 @@ async def test_killed_in_between_nothing_of_it_stays(
         ended = gameday("recover", "--run", name, "--force")
         assert ended.code == 0, ended.output
         assert await _replicas(kube, workload) == 4
+
+
+# -- real webhooks ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _denied(kube: Kube, workload: Ref, status: dict[str, Any], directory: Path) -> AsyncIterator[None]:
+    """A webhook denies each change of the Deployment with that status, until the block is left."""
+
+    async def review(request: web.Request) -> web.Response:
+        asked = await request.json()
+        answer = {"uid": asked["request"]["uid"], "allowed": False, "status": status}
+        return web.json_response(
+            {"apiVersion": asked["apiVersion"], "kind": asked["kind"], "response": answer}
+        )
+
+    hooks = Webhooks(directory)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(directory / "tls.crt", directory / "tls.key")
+    app = web.Application()
+    app.router.add_post("/deny", review)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", hooks.port, ssl_context=tls).start()
+    rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"]}
+    hook = {
+        "name": "freeze.example.com",
+        "clientConfig": hooks.at("deny"),
+        "rules": [{**rule, "resources": ["deployments"]}],
+        "matchConditions": [{"name": "named", "expression": f"object.metadata.name == '{workload.name}'"}],
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+    }
+    meta = {"name": unique("freeze")}
+    made = {"apiVersion": GROUP, "kind": "ValidatingWebhookConfiguration", "metadata": meta}
+    try:
+        ref = Ref.of(await kube.create({**made, "webhooks": [hook]}))
+        try:
+            await eventually(lambda: _frozen(kube, workload), lambda frozen: frozen, within=60)
+            yield
+        finally:
+            await kube.delete(ref)
+    finally:
+        await runner.cleanup()
+
+
+async def _frozen(kube: Kube, workload: Ref) -> bool:
+    try:
+        await kube.dry_patch(workload, [{"op": "replace", "path": "/spec/replicas", "value": 7}])
+    except ApiError as error:
+        return error.denied
+    return False
+
+
+@pytest.mark.parametrize(
+    "status", [{"code": 404}, {"code": 404, "reason": "NotFound"}, {"code": 500}], ids=repr
+)
+async def test_what_a_webhook_denies_was_not_made_and_is_not_undone(
+    status: dict[str, Any], platform: Platform, kube: Kube, ledger: Ledger, workload: Ref, tmp_path: Path
+) -> None:
+    """With whatever code: the API server adds the object's name to it, as if the object were gone."""
+    if platform.name == "sandbox":
+        pytest.skip("about real webhooks: --platform cluster")
+    (made,) = await ledger.step("1").perform([await _scaled(ledger, workload, 1)])
+    refused = await _scaled(ledger, workload, 2)
+    async with _denied(kube, workload, status, tmp_path):
+        with pytest.raises(ApiError, match="denied the request"):
+            await ledger.step("2").perform([refused])
+        assert [e.state for e in ledger.entries if e.operation is not made.operation] == ["not-made"]
+        await ledger.undo("1")
+        assert (made.state, await _replicas(kube, workload)) == ("failed", 1)
+        assert "denied the request" in made.message
+
+    async def undone() -> str:
+        await ledger.undo()
+        return made.state
+
+    await eventually(undone, lambda state: state == "undone", within=60)
+    assert await _replicas(kube, workload) == 4

@@ -24,6 +24,7 @@ from gameday.platform.errors import (
     PlatformError,
     Unreachable,
     WrongAnswer,
+    not_found,
 )
 from gameday.platform.following import follow
 from gameday.platform.kube import Kube
@@ -290,6 +291,22 @@ async def test_a_status_names_what_is_gone(details: Object, gone: bool, tmp_path
     assert found is None if gone else isinstance(found, WrongAnswer)
     _, deleted = await asked(tmp_path, lambda _: answer(404, status), CALLS["delete"])
     assert deleted is False if gone else isinstance(deleted, WrongAnswer)
+
+
+@pytest.mark.parametrize("code", [403, 404, 408, 409, 410, 500, 504])
+@pytest.mark.parametrize("reason", ["Forbidden", "NotFound"])
+@pytest.mark.parametrize("call", ["patch", "delete", "create", "evict"])
+async def test_a_webhook_denies_with_whatever_code(call: str, reason: str, code: int, tmp_path: Path) -> None:
+    """The webhook's 404 names the object, as that of an object which is gone: yet all is there."""
+    said = 'pods "web-0" is forbidden: admission webhook "freeze.example.com" denied the request: frozen'
+    details = {"name": "web-0", "kind": "pods"}
+    status = {"kind": "Status", "code": code, "reason": reason, "message": said, "details": details}
+    server, result = await asked(tmp_path, lambda _: answer(code, status), CALLS[call])
+    assert isinstance(result, ApiError), result
+    assert not result.may_land
+    assert not not_found(result)
+    assert (len(server.asked), result.status) == (1, 403)
+    assert "RBAC" not in str(result)
 
 
 @pytest.mark.parametrize(
