@@ -148,8 +148,8 @@ class ApiError(PlatformError):
     def denied(self) -> bool:
         """Whether an admission webhook refused the request.
 
-        The webhook chooses code, reason and details, and without details the API server adds the object's
-        name: its 404 looks like that of an object which is gone. Only the message always tells. Source:
+        The webhook chooses code, reason and details, and may pass on the 404 of something that it looked for
+        (controller-runtime does so with a validator's error); only the message is the API server's. Source:
         k8s.io/apiserver, admission/plugin/webhook/errors (ToStatusErr).
         """
         return self.is_status and _DENIED.search(self.message) is not None

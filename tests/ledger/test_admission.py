@@ -330,16 +330,20 @@ async def _frozen(kube: Kube, workload: Ref) -> bool:
 
 
 @pytest.mark.parametrize(
-    "status", [{"code": 404}, {"code": 404, "reason": "NotFound"}, {"code": 500}], ids=repr
+    "status",
+    [{"code": 404}, {"code": 404, "reason": "NotFound", "details": {"group": "apps"}}, {"code": 500}],
+    ids=["404", "404-as-if-gone", "500"],
 )
 async def test_what_a_webhook_denies_was_not_made_and_is_not_undone(
     status: dict[str, Any], platform: Platform, kube: Kube, ledger: Ledger, workload: Ref, tmp_path: Path
 ) -> None:
-    """With whatever code: the API server adds the object's name to it, as if the object were gone."""
+    """With whatever code, and with the details of an object which is gone."""
     if platform.name == "sandbox":
         pytest.skip("about real webhooks: --platform cluster")
     (made,) = await ledger.step("1").perform([await _scaled(ledger, workload, 1)])
     refused = await _scaled(ledger, workload, 2)
+    if "details" in status:
+        status = status | {"details": {**status["details"], "kind": "deployments", "name": workload.name}}
     async with _denied(kube, workload, status, tmp_path):
         with pytest.raises(ApiError, match="denied the request"):
             await ledger.step("2").perform([refused])
