@@ -14,28 +14,29 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gameday.platform.kubeconfig import existing
+
 if TYPE_CHECKING:
     from gameday.experiment.model import Experiment, Step
 
 CLUSTER = "no-cluster"
-ELSEWHERE = frozenset({"chaostoolkit", "http", "prometheus"})  # faults and probes that ask no cluster of ours
 
 
 def needs_no_cluster(experiment: Experiment) -> bool:
-    """Whether nothing in an experiment asks Kubernetes: all of it is Chaos Toolkit's, or asked by HTTP."""
+    """Whether nothing in an experiment asks Kubernetes: no fault, no probe, and no target."""
+    from gameday.safety.installed import fault_of, probe_of
+
     spec = experiment.spec
     target = spec.target
-    kinds = {step.kind for step in _faults(spec.method)} | {
-        c.kind for c in (*spec.steady_state, *spec.abort_if)
-    }
-    return kinds <= ELSEWHERE and not (target.context or target.namespaces or target.nodes)
+    asked = [fault_of(step.kind, step.spec).asks_cluster for step in _faults(spec.method)]
+    asked += [probe_of(c.kind).asks_cluster for c in (*spec.steady_state, *spec.abort_if)]
+    return not (any(asked) or target.context or target.namespaces or target.nodes)
 
 
 def has_no_cluster(kubeconfig: str | None, context: str | None) -> bool:
     """Whether there is no way to a cluster, and none is asked for: `Kube.connect` would find none."""
-    files = (os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")).split(":")
-    named = kubeconfig or context or "KUBERNETES_SERVICE_HOST" in os.environ
-    return not named and not any(f and Path(f).expanduser().exists() for f in files)
+    files = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    return not (kubeconfig or context or "KUBERNETES_SERVICE_HOST" in os.environ or existing(files))
 
 
 @asynccontextmanager

@@ -159,6 +159,7 @@ class Fault(ABC, Generic[S]):
     heals: ClassVar[bool] = False  # the platform is to notice it and to put it right: that is no deviation
     ends_by_hand: ClassVar[bool] = False  # what it ends has a change in the ledger, or was ended by others
     loses_by: ClassVar[str] = "force"  # the option that allows it to end pods that nothing makes again
+    asks_cluster: ClassVar[bool] = True  # an experiment in which nothing does needs no kubeconfig
     needs_slurm: ClassVar[bool] = False  # preflight sees that Slurm answers, and the plan is for that one
 
     def __setattr__(self, name: str, value: object) -> None:

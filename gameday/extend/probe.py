@@ -33,6 +33,7 @@ class Probe(ABC, Generic[S]):
     example: ClassVar[str] = ""
     needs_prometheus: ClassVar[bool] = False  # so that preflight sees that Prometheus answers
     needs_slurm: ClassVar[bool] = False  # the same of Slurm
+    asks_cluster: ClassVar[bool] = True  # an experiment in which nothing does needs no kubeconfig
 
     @abstractmethod
     async def measure(self, spec: S, world: World) -> Measurement:

@@ -56,6 +56,7 @@ class ChaosToolkit(Fault[ChaosToolkitSpec]):
     """Any action of an installed Chaos Toolkit extension. What it touches is not known beforehand."""
 
     Spec: ClassVar[type[Spec]] = ChaosToolkitSpec
+    asks_cluster: ClassVar[bool] = False
     instant: ClassVar[bool] = True
     example: ClassVar[str] = (
         "chaostoolkit:\n"

@@ -82,8 +82,12 @@ def check_object(text: str) -> None:
     path_segment(name)
 
 
+class NoSuchKind(PlatformError):
+    """The cluster serves no kind of that name."""
+
+
 async def find_resource(kube: Kube, name: str) -> Resource:
-    """The kind of that name. Raises PlatformError when the cluster serves none."""
+    """The kind of that name. Raises NoSuchKind when the cluster serves none."""
     word = name.lower()
     if resource := known().get(word):
         return resource
@@ -105,7 +109,7 @@ async def _discover(kube: Kube, word: str) -> Resource:
         short = entry.get("shortNames") or ()
         if noun in (entry["name"], entry["kind"].lower(), entry.get("singularName"), *short):
             return Resource(version, entry["kind"], entry["name"], entry["namespaced"])
-    raise PlatformError(f"the cluster serves no {noun} in {version}: is its CRD installed?")
+    raise NoSuchKind(f"the cluster serves no {noun} in {version}: is its CRD installed?")
 
 
 async def _ask(kube: Kube, path: str, word: str) -> Object:
@@ -114,4 +118,4 @@ async def _ask(kube: Kube, path: str, word: str) -> Object:
     except ApiError as error:
         if error.status != 404:
             raise
-        raise PlatformError(f"the cluster serves no {word}: is its CRD installed?") from error
+        raise NoSuchKind(f"the cluster serves no {word}: is its CRD installed?") from error

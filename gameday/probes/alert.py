@@ -39,6 +39,7 @@ class Alert(Probe[AlertSpec]):
     """The state of an alert in Prometheus: firing, pending or inactive."""
 
     Spec: ClassVar = AlertSpec
+    asks_cluster: ClassVar[bool] = False
     needs_prometheus: ClassVar[bool] = True
     example: ClassVar[str] = """\
 name: nobody is paged

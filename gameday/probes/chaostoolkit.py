@@ -30,6 +30,7 @@ class ChaosToolkit(Probe[ChaosToolkitSpec]):
     """The value that a Chaos Toolkit probe returns."""
 
     Spec: ClassVar = ChaosToolkitSpec
+    asks_cluster: ClassVar[bool] = False
     example: ClassVar[str] = """\
 name: pods of the app
 chaostoolkit:

@@ -65,6 +65,7 @@ class Http(Probe[HttpSpec]):
     """The status, the latency, or a JSON field of what a URL answers."""
 
     Spec: ClassVar = HttpSpec
+    asks_cluster: ClassVar[bool] = False
     example: ClassVar[str] = """\
 name: the front door answers
 http: {url: "https://inference.example.com/healthz", measure: latency}

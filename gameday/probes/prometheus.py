@@ -35,6 +35,7 @@ class PrometheusQuery(Probe[PrometheusSpec]):
     """What a Prometheus query says now: one value for each series."""
 
     Spec: ClassVar = PrometheusSpec
+    asks_cluster: ClassVar[bool] = False
     needs_prometheus: ClassVar[bool] = True
     example: ClassVar[str] = """\
 name: p99 latency

@@ -34,6 +34,7 @@ class RetryAmplification(Probe[RetryAmplificationSpec]):
     """Attempts that reach a service for each request of its clients, as Istio counts them; 1 is none."""
 
     Spec: ClassVar = RetryAmplificationSpec
+    asks_cluster: ClassVar[bool] = False
     needs_prometheus: ClassVar[bool] = True
     example: ClassVar[str] = """\
 name: retries do not pile up

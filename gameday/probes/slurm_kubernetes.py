@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING, ClassVar, Literal
-from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
@@ -22,16 +21,11 @@ from gameday.extend import Measurement, Probe
 from gameday.probes.slurm import client_of
 
 if TYPE_CHECKING:
-    from gameday.platform.kube import Kube
     from gameday.platform.objects import Object
     from gameday.platform.slurm.model import Node
     from gameday.platform.world import World
 
 PREFIXES = {"slinky": "slurm-operator:", "sunk": "k8s:"}
-
-# Since when each node is seen to be out of service for one of the two only, by the cluster's client: a probe
-# is made anew for each measurement. Neither scheduler says since when a node is as it is.
-_SINCE: WeakKeyDictionary[Kube, dict[str, float]] = WeakKeyDictionary()
 
 
 class SlurmKubernetesSpec(Spec):
@@ -62,6 +56,10 @@ slurmKubernetesAgree: {grace: 30s}
 is: 0
 """
 
+    def __init__(self) -> None:
+        # Since when each node is seen to be out of service for one of the two only: neither says so itself.
+        self._since: dict[str, float] = {}
+
     async def measure(self, spec: SlurmKubernetesSpec, world: World) -> Measurement:
         """The disagreements stand in the series' name, so that a failure names them."""
         from gameday.platform.resources import NODES
@@ -76,7 +74,7 @@ is: 0
             return Measurement((), "no Slurm node is a node of Kubernetes, by its pod or by its name")
         compared = ((n.name, _difference(n, in_kubernetes[on[n.name]], spec.glue)) for n in both)
         found = {name: text for name, text in compared if text}
-        lasting = _lasting(found, _SINCE.setdefault(world.kube, {}), spec.grace, {n.name for n in both})
+        lasting = _lasting(found, self._since, spec.grace, {n.name for n in both})
         younger = "; ".join(f"{text} (within grace)" for name, text in found.items() if name not in lasting)
         text = "; ".join(found[name] for name in lasting)
         message = "; ".join(t for t in (text, younger) if t) or f"{plural(len(both), 'node')} compared"

@@ -5,28 +5,32 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gameday.experiment.text import shorten
 from gameday.platform.errors import ApiError, PartialAnswer, PlatformError, Unreachable
 from gameday.platform.shield import at_most, told_to_end
 from gameday.run.reading import PARTIAL, UNREACHABLE, Reading, judge
-from gameday.safety.installed import probe_of
 
 if TYPE_CHECKING:
     from gameday.experiment.model import Check, Expectation
+    from gameday.extend import Probe
     from gameday.platform.world import World
 
 LONGEST = 500  # characters of what went wrong with a probe
 
 
 async def ask(
-    check: Check, bound: Expectation, world: World, baseline: float | None, asked: float | None = None
+    probe: Probe[Any],
+    check: Check,
+    bound: Expectation,
+    world: World,
+    baseline: float | None,
+    asked: float | None = None,
 ) -> Reading:
-    """One reading. `asked`: when the question came up (monotonic seconds), if not now."""
+    """One reading by a check's probe. `asked`: when the question came up (monotonic seconds), if not now."""
     asked = time.monotonic() if asked is None else asked
     try:
-        probe = probe_of(check.kind)
         measured = await at_most(check.timeout, probe.measure(check.spec, world))
         reading = judge(check, bound, measured, baseline, asked, time.monotonic() - asked)
     except TimeoutError:

@@ -29,7 +29,7 @@ async def first_look(experiment: Experiment, world: World, missing: frozenset[st
     """A finding for each. `missing`: the systems that a check found away, whose probes are not asked."""
     checks: list[Check] = [*experiment.spec.steady_state, *experiment.spec.abort_if]
     asked = [c for c in checks if not _needs(c) & missing]
-    readings = await asyncio.gather(*(ask(c, c.is_, world, None) for c in asked))
+    readings = await asyncio.gather(*(ask(probe_of(c.kind), c, c.is_, world, None) for c in asked))
     return [_finding(c, r) for c, r in zip(asked, readings, strict=True)]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from gameday.experiment.model import AbortIf, Check, Expectation, Probe
+from gameday.extend import Probe as Asked
 from gameday.run.reading import (
     BROKEN,
     HOLDS,
@@ -15,6 +17,7 @@ from gameday.run.reading import (
     explain,
     value_text,
 )
+from gameday.safety.installed import probe_of
 from gameday.states import Reading as State
 
 BASELINE_READINGS = 3
@@ -28,6 +31,7 @@ class Standing:
     """One check, and what its readings came to. Times are monotonic seconds."""
 
     check: Check
+    probe: Asked[Any] = field(init=False)  # which may remember what it measured before
     started: float = 0.0
     reading: Reading | None = None
     mark: float = 0.0  # readings asked before say nothing of what is asked now
@@ -42,6 +46,9 @@ class Standing:
     written: float = 0.0
     worst: float | None = None  # the smallest margin since the last mark
     measured: int = 0  # probes: readings of this run that measured something while a fault was in
+
+    def __post_init__(self) -> None:
+        self.probe = probe_of(self.check.kind)
 
     @property
     def purpose(self) -> str:

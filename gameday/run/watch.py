@@ -166,7 +166,7 @@ class Watch:
     async def _ask(self, standing: Standing, asked: float) -> Reading:
         during = self._during
         bound, counts = standing.bound(during)
-        reading = await ask(standing.check, bound, self._world, standing.baseline, asked)
+        reading = await ask(standing.probe, standing.check, bound, self._world, standing.baseline, asked)
         reading = replace(reading, during=during)
         return replace(reading, ignored=not counts or (during and standing.mending(reading)))
 

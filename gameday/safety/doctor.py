@@ -13,11 +13,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from gameday.experiment.text import plural, some
+from gameday.faults.rollout import ROLLOUTS
 from gameday.ledger.keeping import NAMESPACE
 from gameday.ledger.survey import survey
+from gameday.platform import istio, sriov
 from gameday.platform.errors import NotServed, PlatformError, Unreachable
+from gameday.platform.kinds import NoSuchKind, find_resource
 from gameday.platform.kube import Kube
-from gameday.platform.objects import Ref
+from gameday.platform.objects import Ref, Resource
 from gameday.platform.permission import Permission, missing
 from gameday.platform.resources import NODES
 from gameday.safety.lever import why_pulled
@@ -33,15 +36,12 @@ JANITOR = Ref("apps/v1", "Deployment", "gameday-janitor", NAMESPACE)
 AWAY = "see that it runs, and that it can be reached from this machine"
 STALE = 600.0  # seconds since any Application was compared with git; Argo CD's own default is 180
 # Kinds by which an integration is known, and what can't be used without it.
-OPERATORS = {
-    "argo rollouts": (("argoproj.io/v1alpha1", "Rollout"), "the fault rollout"),
-    "istio": (("networking.istio.io/v1", "VirtualService"), "the fault istio"),
-    "gpu operator": (("nvidia.com/v1", "ClusterPolicy"), "gpu: mig, and DCGM unless it runs by itself"),
-    "sr-iov operator": (
-        ("sriovnetwork.openshift.io/v1", "SriovNetworkNodeState"),
-        "nic and vf by pod or resource",
-    ),
-    "cluster api": (("cluster.x-k8s.io/v1beta1", "Machine"), "the fault machine"),
+OPERATORS: dict[str, tuple[Resource | str, str]] = {  # a name: in whatever version it is served
+    "argo rollouts": (ROLLOUTS, "the fault rollout"),
+    "istio": (Resource(istio.API, "VirtualService", "virtualservices"), "the fault istio"),
+    "gpu operator": ("clusterpolicies.nvidia.com", "gpu: mig, and DCGM unless it runs by itself"),
+    "sr-iov operator": (sriov.NODE_STATES, "nic and vf by pod or resource"),
+    "cluster api": ("machines.cluster.x-k8s.io", "the fault machine"),
 }
 
 
@@ -182,7 +182,7 @@ async def _slurm(systems: Systems) -> list[Found]:
 async def _chaos_mesh(systems: Systems) -> list[Found]:
     from gameday.platform.chaos_mesh import API_VERSION, DAEMONS, nodes_with_daemon
 
-    if not await _served(systems.kube, API_VERSION, "NetworkChaos"):
+    if not await _served(systems.kube, Resource(API_VERSION, "NetworkChaos", "networkchaos")):
         return [Found("chaos mesh", "absent", "not installed: the fault chaosMesh can't be used")]
     nodes, daemons = await systems.kube.list(NODES), await nodes_with_daemon(systems.kube)
     without = sorted(n["metadata"]["name"] for n in nodes if n["metadata"]["name"] not in daemons)
@@ -215,18 +215,19 @@ def _age(stamp: object) -> float | None:
 
 
 async def _operators(systems: Systems) -> list[Found]:
-    served = await asyncio.gather(*(_served(systems.kube, *kind) for kind, _ in OPERATORS.values()))
+    served = await asyncio.gather(*(_served(systems.kube, kind) for kind, _ in OPERATORS.values()))
     return [
-        Found(name, "ok", f"{kind[1]} is served")
+        Found(name, "ok", f"{there.kind} is served")
         if there
         else Found(name, "absent", f"not installed, which is needed for {use}")
-        for (name, (kind, use)), there in zip(OPERATORS.items(), served, strict=True)
+        for (name, (_, use)), there in zip(OPERATORS.items(), served, strict=True)
     ]
 
 
-async def _served(kube: Kube, api_version: str, kind: str) -> bool:
+async def _served(kube: Kube, kind: Resource | str) -> Resource | None:
     try:
-        await kube.resource(api_version, kind)
-    except NotServed:
-        return False
-    return True
+        if isinstance(kind, str):
+            return await find_resource(kube, kind)
+        return await kube.resource(kind.api_version, kind.kind)
+    except (NotServed, NoSuchKind):
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,21 @@ def test_killed_it_is_restored_from_its_folder(gameday: Program, tmp_path: Path)
     ended = gameday("recover", "--from", gameday.reports / name, env=env)
     assert ended.code == 0, ended.output
     assert said(tmp_path) == ["action", "rollback"]
+
+
+@pytest.mark.parametrize(
+    "probe", [{"alert": "InferenceDown", "is": "inactive"}, {"prometheus": "up"}], ids=["alert", "query"]
+)
+def test_what_asks_prometheus_alone_needs_none(
+    probe: dict[str, Any], gameday: Program, tmp_path: Path
+) -> None:
+    action = {"type": "action", "name": "wait", "provider": {"type": "process", "path": "true"}}
+    calm = {"is": ">= 0", **probe, "name": "calm"}
+    file = write(tmp_path, method=[{"chaostoolkit": action}], target={}, steadyState=[calm])
+    url = f"--prometheus={gameday.platform.prometheus_url}"
+    planned = gameday("plan", file, url, env=nowhere(tmp_path))
+    assert "no kubeconfig" not in planned.output
+    assert "✓ steady state: calm" in planned.output
 
 
 def test_what_touches_a_cluster_needs_one(gameday: Program, tmp_path: Path) -> None:
