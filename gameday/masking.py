@@ -36,87 +36,65 @@ _NONE = r"\*\*\*|\{\{|\{secretFrom"  # masked already, a template, a place in wh
 _PROSE = r"(?:is|are|was|must|can|or|and|to|for|with|in|of|the|as|not|has)\b"
 _ENV = rf"(?:name|key){_IS}{_QUOTE}[\w.-]{{0,200}}{_WORDS}{_QUOTE}[\s,]*{_QUOTE}value{_IS}"
 
-# What stands before a secret and stays, as it tells the reader which one it was; and the secret.
-_SHAPES: list[tuple[str, str]] = [
-    (r"-----BEGIN [A-Z ]*PRIVATE KEY-----", r"(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"),
+_AUTH = "authorization"
+_NAMED = "password passwd passphrase pwd secret token credential cookie _pass -pass key"
+# Hints, in small letters, of which any text that matches holds one; what stands before the secret and stays,
+# as it tells the reader which one it was; and the secret.
+_SHAPES: list[tuple[str, str, str]] = [
+    ("private", r"-----BEGIN [A-Z ]*PRIVATE KEY-----", r"(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"),
     # A scheme, and then a token, or parameters up to the line's end (RFC 9110, 11.4).
-    (rf"authorization{_IS}{_QUOTE}{_TOKEN_SCHEMES}[ \t]+", r"[^\s\"',;\\]+"),
-    (rf"authorization{_IS}{_QUOTE}{_PARAMETER_SCHEMES}[ \t]+", r"[^\r\n]+"),
+    (_AUTH, rf"authorization{_IS}{_QUOTE}{_TOKEN_SCHEMES}[ \t]+", r"[^\s\"',;\\]+"),
+    (_AUTH, rf"authorization{_IS}{_QUOTE}{_PARAMETER_SCHEMES}[ \t]+", r"[^\r\n]+"),
     (
+        _AUTH,
         rf"authorization{_IS}{_QUOTE}(?!(?:{_TOKEN_SCHEMES}|{_PARAMETER_SCHEMES})\b)",
         r"[^\s\"',;\\]+(?:[ \t]+[^\s\"',;\\]+)?",
     ),
-    (r"\b(?:set-)?cookie:[ \t]*", r"[^\r\n\"']+"),
-    (r"\bbearer\s+", r"[A-Za-z0-9._~+/=-]{8,}"),
-    (r"(?<![\w-])(?-i:eyJ)", r"[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?"),
-    (r"\b(?-i:AKIA|ASIA)", r"[0-9A-Z]{16}\b"),
-    (r"\b(?:xox[a-z]|xapp)-", r"[\w-]{8,}"),
-    (r"\b(?:gh[pousr]|github_pat)_", r"\w{20,}"),
-    (r"\bgl(?:pat|oas|dt|rt|cbt|ptt|ft|imt|agent|soat|ffct)-", r"[\w.-]{16,}"),
-    (r"\b(?:hf|npm|dop_v1|dckr_pat|shpat|(?:sk|rk)_(?:live|test))_", r"[a-z0-9_-]{16,}"),
-    (r"\b(?:nvapi-|pypi-|hv[sb]\.|sk-|gsk_)", r"(?=[\w-]{0,64}\d)[\w-]{16,}"),
-    (r"\b(?-i:AIza)", r"[\w-]{30,}"),
-    (r"\bhooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/", r"[\w/-]+"),
-    (r"\b(?:discord(?:app)?\.com/api/webhooks|webhook\.office\.com/webhookb2)/", r"[\w/@-]+"),
-    (r"[?&](?:sig|signature|x-amz-(?:signature|credential|security-token))=", r"[^\s&\"']+"),
-    (r"\"auth\\?\":\s*\\?\"", r"[a-z0-9+/=]{8,}"),  # of a registry, in a Docker configuration
-    (rf"{_ENV}\"", r"(?:[^\"\\\r\n]|\\.)+(?=\")"),
-    (rf"{_ENV}{_QUOTE}", _VALUE),
-    (rf"{_WORDS}{_IS}\"", r"(?:[^\"\\\r\n]|\\.)+(?=\")"),
-    (rf"{_WORDS}{_IS}'", r"[^'\r\n]+(?=')"),
-    (rf"{_WORDS}{_IS}{_QUOTE}", _VALUE),
-    (rf"(?<![\w-])--?[\w-]*{_WORDS}[ \t]+{_QUOTE}(?!-|{_PROSE})", r"[^\s\"',;]+"),
-    (r"(?<!\S)(?:-u|--user)[ =][^\s:]{1,100}:", r"[^\s\"']+"),
+    ("cookie", r"\b(?:set-)?cookie:[ \t]*", r"[^\r\n\"']+"),
+    ("bearer", r"\bbearer\s+", r"[A-Za-z0-9._~+/=-]{8,}"),
+    ("eyj", r"(?<![\w-])(?-i:eyJ)", r"[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?"),
+    ("akia asia", r"\b(?-i:AKIA|ASIA)", r"[0-9A-Z]{16}\b"),
+    ("xox xapp-", r"\b(?:xox[a-z]|xapp)-", r"[\w-]{8,}"),
+    ("ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"\b(?:gh[pousr]|github_pat)_", r"\w{20,}"),
+    ("gl", r"\bgl(?:pat|oas|dt|rt|cbt|ptt|ft|imt|agent|soat|ffct)-", r"[\w.-]{16,}"),
+    (
+        "hf_ npm_ dop_v1_ dckr_pat_ shpat_ sk_ rk_",
+        r"\b(?:hf|npm|dop_v1|dckr_pat|shpat|(?:sk|rk)_(?:live|test))_",
+        r"[a-z0-9_-]{16,}",
+    ),
+    (
+        "nvapi- pypi- hvs. hvb. sk- gsk_",
+        r"\b(?:nvapi-|pypi-|hv[sb]\.|sk-|gsk_)",
+        r"(?=[\w-]{0,64}\d)[\w-]{16,}",
+    ),
+    ("aiza", r"\b(?-i:AIza)", r"[\w-]{30,}"),
+    ("hooks.slack", r"\bhooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/", r"[\w/-]+"),
+    ("webhook", r"\b(?:discord(?:app)?\.com/api/webhooks|webhook\.office\.com/webhookb2)/", r"[\w/@-]+"),
+    (
+        "?sig &sig x-amz-",
+        r"[?&](?:sig|signature|x-amz-(?:signature|credential|security-token))=",
+        r"[^\s&\"']+",
+    ),
+    ("auth", r"\"auth\\?\":\s*\\?\"", r"[a-z0-9+/=]{8,}"),  # of a registry, in a Docker configuration
+    (_NAMED, rf"{_ENV}\"", r"(?:[^\"\\\r\n]|\\.)+(?=\")"),
+    (_NAMED, rf"{_ENV}{_QUOTE}", _VALUE),
+    (_NAMED, rf"{_WORDS}{_IS}\"", r"(?:[^\"\\\r\n]|\\.)+(?=\")"),
+    (_NAMED, rf"{_WORDS}{_IS}'", r"[^'\r\n]+(?=')"),
+    (_NAMED, rf"{_WORDS}{_IS}{_QUOTE}", _VALUE),
+    (_NAMED, rf"(?<![\w-])--?[\w-]*{_WORDS}[ \t]+{_QUOTE}(?!-|{_PROSE})", r"[^\s\"',;]+"),
+    ("-u --user", r"(?<!\S)(?:-u|--user)[ =][^\s:]{1,100}:", r"[^\s\"']+"),
     # Up to the last @: a password that is not percent-encoded may have others, and slashes. A port is none.
-    (r"://[^\s/:]*:", r"(?!\d{1,5}/)(?:[^\s/@]+(?:[/@][^\s\"'`]*)?|[/@][^\s\"'`]+)(?=@)"),
+    ("@", r"://[^\s/:]*:", r"(?!\d{1,5}/)(?:[^\s/@]+(?:[/@][^\s\"'`]*)?|[/@][^\s\"'`]+)(?=@)"),
 ]
+# Most texts hold none of them, and are done with at once.
+_HINTS = tuple(dict.fromkeys(hint for hints, _, _ in _SHAPES for hint in hints.split()))
 
 
 @cache
 def _patterns() -> list[re.Pattern[str]]:
     """Compiled only where a text has one of the hints; atomic, since a mask is no secret."""
-    return [re.compile(rf"((?>{kept}))(?!{_NONE}){secret}", re.IGNORECASE) for kept, secret in _SHAPES]
+    return [re.compile(rf"((?>{kept}))(?!{_NONE}){secret}", re.IGNORECASE) for _, kept, secret in _SHAPES]
 
-
-# Without one of these, in small letters, no pattern matches: most texts are done with at once.
-_HINTS = (
-    *("password", "passwd", "passphrase", "pwd", "secret", "token", "credential", "cookie", "_pass", "-pass"),
-    *(
-        "key",
-        "auth",
-        "bearer",
-        "eyj",
-        "akia",
-        "asia",
-        "xox",
-        "xapp-",
-        "ghp_",
-        "gho_",
-        "ghu_",
-        "ghs_",
-        "ghr_",
-        "github_pat",
-        "gl",
-        "hf_",
-        "npm_",
-    ),
-    *(
-        "dop_v1",
-        "dckr_pat",
-        "shpat",
-        "sk_",
-        "rk_",
-        "sk-",
-        "nvapi-",
-        "pypi-",
-        "hvs.",
-        "hvb.",
-        "gsk_",
-        "aiza",
-        "hooks.slack",
-    ),
-    *("webhook", "?sig", "&sig", "x-amz-", "-u", "--user", "@"),
-)
 
 # Values that are secret in this process, and the variable that holds each; "" where no variable does.
 _kept: dict[str, str] = {}
