@@ -400,7 +400,7 @@ class Patch(Operation):
             answer = await self._write(kube, obj, [(e, e.before) for e in ours]) if ours else obj
             if answer is None:
                 continue
-            if why := _altered(replace(e, after=e.before).as_stored(answer) for e in ours):
+            if why := _altered(replace(e, after=e.before, sent=()).as_stored(answer) for e in ours):
                 return Undone("failed", f"not restored: {why}")
             undone = self._judge(obj, ours)
             undone = await self._followed(kube) if undone is RESTORED else undone

@@ -10,6 +10,9 @@ GPUs than are meant, and never at more. Facts:
   counts MiB and percent under `nvidia.com/`. A name of these vendors that is not known counts as GPUs.
 - Intel's plugin names `gpu.intel.com/i915` and `/xe`; its monitoring, memory, tile and millicore resources
   come beside these. Habana's names `habana.ai/gaudi`.
+- Other schedulers and vendors name GPUs as they like: Volcano `volcano.sh/vgpu-number`, nos
+  `nos.nebuly.com/gpu-10gb`, MetaX `metax-tech.com/sgpu`. A name with "gpu" in it counts. A measure of a share
+  (`volcano.sh/vgpu-memory`, `aliyun.com/gpu-mem`) is one GPU, where a pod asks for no other of them.
 - KAI and Run:ai write a share of a GPU into a pod's annotations, and no resource (KAI,
   pkg/common/constants/constants.go); a pod of their own holds the GPU.
 - GPU feature discovery labels a node with its GPUs, which stays while the device plugin is gone.
@@ -36,7 +39,8 @@ _BESIDE = re.compile(  # what these vendors name that is no GPU: network devices
     r"bf\d\w*|bluefield\w*|rail\w*|eth\d*|ovs|switchdev|macvlan)([^a-z]|$)",
     re.IGNORECASE,
 )
-_ANYBODYS = re.compile(r"v?gpu(\.shared)?")  # metax-tech.com/gpu, for instance
+_ANYBODYS = re.compile(r"(^|[^a-z])[sv]?gpus?([^a-z]|$)", re.IGNORECASE)
+_MEASURE = re.compile(r"gpu.*(mem|core|percent|milli|priority)|vcuda", re.IGNORECASE)
 _SHARES = ("gpu-fraction", "gpu-memory")
 _DEVICES = "gpu-fraction-num-devices"
 
@@ -55,7 +59,7 @@ def is_gpu(resource: str) -> bool:
         return False
     if domain in _VENDORS:
         return not _BESIDE.search(name)
-    return bool(_ANYBODYS.fullmatch(name))
+    return bool(_ANYBODYS.search(name)) and not _MEASURE.search(name)
 
 
 def drives_gpus(driver: str) -> bool | None:
@@ -70,7 +74,10 @@ def gpus(obj: Object) -> int:
     if obj.get("kind") == "Node" or "capacity" in (obj.get("status") or {}):
         known = str(labels_of(obj).get(COUNT, ""))
         return max(allocatable_gpus(obj, "capacity"), int(known) if known.isdigit() else 0)
-    asked = sum(math.ceil(amount) for name, amount in requests(obj).items() if is_gpu(name))
+    wanted = requests(obj)
+    asked = sum(math.ceil(amount) for name, amount in wanted.items() if is_gpu(name))
+    if not asked and any(amount and "/" in name and _MEASURE.search(name) for name, amount in wanted.items()):
+        asked = 1
     return asked + _shares(obj)
 
 

@@ -157,6 +157,7 @@ async def test_a_taint_that_was_stored_as_another_one_goes_again(
     assert OURS | changed in stored
     assert [a.state for a in await ledger.audit()] == ["left"]
     assert await _restored(by, kube, ledger) == ["restored"]
+    assert not [e for e in heard if "not restored" in getattr(e, "message", "")]
     assert sorted((await kube.get(ref))["spec"]["taints"], key=str) == sorted(before, key=str)
 
 

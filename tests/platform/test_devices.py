@@ -15,6 +15,7 @@ GPUS = (
     *("nvidia.com/mig-1g.5gb.shared", "nvidia.com/GH100_H100_SXM5_80GB", "nvidia.com/NVIDIA_L40S-48Q"),
     *("nvidia.com/pgpu", "amd.com/gpu", "amd.com/cpx_nps4", "amd.com/gpu_vf", "gpu.intel.com/i915"),
     *("gpu.intel.com/xe", "habana.ai/gaudi", "metax-tech.com/gpu", "alpha.example.com/vgpu"),
+    *("volcano.sh/vgpu-number", "nos.nebuly.com/gpu-10gb", "metax-tech.com/sgpu", "iluvatar.ai/BI-V150-vgpu"),
 )
 OTHERS = (
     *("cpu", "memory", "gpu", "example.com/foo", "openshift.io/mlnx_rdma", "rdma/hca_shared_devices_a"),
@@ -30,6 +31,17 @@ def test_what_counts_as_gpus(name: str) -> None:
     pod = {"spec": {"containers": [{"resources": {"limits": {name: "2"}}}]}}
     assert (is_gpu(name), gpus(pod)) == (True, 2)
     assert gpus({"kind": "Node", "metadata": {}, "status": {"capacity": {name: "7", "cpu": "4"}}}) == 7
+
+
+@pytest.mark.parametrize(
+    "name", ["volcano.sh/vgpu-memory", "aliyun.com/gpu-mem", "tencent.com/vcuda-core", "nvidia.com/gpumem"]
+)
+def test_a_measure_of_a_share_is_one_gpu(name: str) -> None:
+    """Whatever its amount; and none beside the GPUs that a pod asks for."""
+    assert gpus({"spec": {"containers": [{"resources": {"requests": {name: "4096"}}}]}}) == 1
+    both = {name: "4096", "volcano.sh/vgpu-number": "2"}
+    assert gpus({"spec": {"containers": [{"resources": {"requests": both}}]}}) == 2
+    assert gpus({"spec": {"containers": [{"resources": {"requests": {name: "0"}}}]}}) == 0
 
 
 @pytest.mark.parametrize("name", OTHERS)
