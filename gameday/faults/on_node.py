@@ -163,8 +163,9 @@ class NodeProgramFault(Fault[S]):
         approved = {v.ref.name: v.ref.uid for v in plan.victims if v.role == "node"}
         wanted = [p for p in self.programs(plan) if p.node.name in nodes]
         found = await asyncio.gather(*(world.kube.get(p.node) for p in wanted))
-        for node, uid in ((n, approved.get(n["metadata"]["name"])) for n in found):
-            if uid and node["metadata"]["uid"] != uid:
+        for node in found:
+            meta = node["metadata"]
+            if (approved.get(meta["name"]) or meta["uid"]) != meta["uid"]:
                 raise FaultError(f"{Ref.of(node)} is another one than was approved: plan again")
         addresses = await asyncio.gather(*(_addresses(node, world) for node in found))
         made = zip(wanted, found, addresses, strict=True)

@@ -277,7 +277,7 @@ class Engine:
 
     async def _inspected(self, fault: Fault[Any], step: StepPlan, ledger: Ledger) -> list[str]:
         """Reasons against one step. The gate is asked as before an injection: programs run on its nodes."""
-        left = await without_vanished(step, self.world.kube)
+        left, _ = await without_vanished(step, self.world.kube)
         if left is None:
             return []  # the method skips it, and says so
         async with self._gate.looking(left, self.world.at(step.path, step.hold)) as let_in:

@@ -27,7 +27,7 @@ from gameday.run.lapse import Heard, Lapse, Look
 from gameday.run.watch import Watch
 from gameday.safety.gate import Gate
 from gameday.safety.installed import fault_of
-from gameday.safety.plan import Plan, StepPlan, keeps_pods_off, name_of, vanished
+from gameday.safety.plan import Plan, StepPlan, keeps_pods_off, name_of, without_vanished
 from gameday.states import Fault as State
 from gameday.states import Presence
 
@@ -219,19 +219,16 @@ class Method:
 
     async def _without_vanished(self, planned: StepPlan) -> StepPlan:
         """The plan without lasting targets that vanished since."""
-        victims = planned.fault.victims
         try:
-            gone = await vanished(planned.fault, self._world.kube)
+            left, gone = await without_vanished(planned, self._world.kube)
         except PlatformError as error:
             raise StepFailed(f"step {planned.path} ({planned.name}): {error}") from error
-        if not gone:
-            return planned
         text = f"{', '.join(str(v) for v in gone)} vanished since the plan"
-        if len(gone) == len(victims):
+        if left is None:
             raise StepSkipped(text)
-        self._emit(events.Progress(step=planned.path, message=f"{text}, and is skipped"))
-        left = tuple(v for v in victims if v not in gone)
-        return replace(planned, fault=replace(planned.fault, victims=left))
+        if gone:
+            self._emit(events.Progress(step=planned.path, message=f"{text}, and is skipped"))
+        return left
 
     async def _undo(
         self,

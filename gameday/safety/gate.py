@@ -142,7 +142,7 @@ class Gate:
         warnings: list[str] = []
         for step in self._plan.steps.values():
             try:
-                left = await without_vanished(step, self._world.kube)
+                left, _ = await without_vanished(step, self._world.kube)
                 if left is None:
                     continue  # less than was approved: its step is skipped, and the report says so
                 now = await planned_again(left, self._world)

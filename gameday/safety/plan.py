@@ -314,19 +314,19 @@ def _with_victims(plan: FaultPlan[Any], more: tuple[Effect, ...]) -> tuple[Effec
     return (*(e for e in touched if (e.kind, e.ref) not in known), *more)
 
 
-async def vanished(plan: FaultPlan[Any], kube: Kube) -> list[Victim]:
-    """Targets of a planned fault that last, and are gone. Pods don't: a fault resolves them by itself."""
-    lasting = [v for v in plan.victims if v.role in ("node", "workload") and v.ref.uid]  # Slurm's have none
+async def without_vanished(step: StepPlan, kube: Kube) -> tuple[StepPlan | None, list[Victim]]:
+    """The step without the lasting targets that are gone, None where all are; and these.
+
+    Pods don't last: a fault resolves them by itself.
+    """
+    victims = step.fault.victims
+    lasting = [v for v in victims if v.role in ("node", "workload") and v.ref.uid]  # Slurm's have none
     found = await asyncio.gather(*(kube.find(v.ref) for v in lasting))
-    return [v for v, obj in zip(lasting, found, strict=True) if obj is None]
-
-
-async def without_vanished(step: StepPlan, kube: Kube) -> StepPlan | None:
-    """The step without lasting targets that vanished since it was planned; None where all did."""
-    if not (gone := await vanished(step.fault, kube)):
-        return step
-    left = tuple(v for v in step.fault.victims if v not in gone)
-    return replace(step, fault=replace(step.fault, victims=left)) if left else None
+    gone = [v for v, obj in zip(lasting, found, strict=True) if obj is None]
+    if not gone:
+        return step, gone
+    left = tuple(v for v in victims if v not in gone)
+    return replace(step, fault=replace(step.fault, victims=left)) if left else None, gone
 
 
 def digest_of(data: Any) -> str:

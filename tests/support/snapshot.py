@@ -16,7 +16,6 @@ from gameday.platform.objects import Object
 Snapshot = dict[str, Object]  # "Kind namespace/name" -> what of the object must not change
 
 # Pods, ReplicaSets, Events, Leases and EndpointSlices are left out: controllers make new ones all the time.
-# CustomResourceDefinitions are the torture's to compare: they would be half of all that is read here.
 KINDS = {
     "v1": [
         *("Node", "Namespace", "ConfigMap", "Secret", "Service", "ServiceAccount"),
@@ -28,6 +27,7 @@ KINDS = {
     "autoscaling/v2": ["HorizontalPodAutoscaler"],
     "networking.k8s.io/v1": ["NetworkPolicy"],
     "rbac.authorization.k8s.io/v1": ["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"],
+    "apiextensions.k8s.io/v1": ["CustomResourceDefinition"],
     "argoproj.io/v1alpha1": ["Application", "Rollout"],
     "networking.istio.io/v1": ["VirtualService"],
     "sriovnetwork.openshift.io/v1": ["SriovNetworkNodePolicy", "SriovNetworkNodeState"],
@@ -132,6 +132,8 @@ def _name(obj: Object) -> str:
 
 def _lasting(obj: Object) -> Object:
     meta = {key: value for key, value in obj["metadata"].items() if key not in VOLATILE}
+    if obj["kind"] == "CustomResourceDefinition":
+        return {"metadata": meta}
     if REVISIONS & meta.get("annotations", {}).keys():
         meta["annotations"] = {k: v for k, v in meta["annotations"].items() if k not in REVISIONS}
     lasting = {key: value for key, value in obj.items() if key not in ("status", "metadata")}

@@ -1,4 +1,4 @@
-"""What every program that is forked has ready: all modules but the sandbox's, and the report's templates."""
+"""Imports all modules but the sandbox's, and compiles the templates, for the programs that are forked."""
 
 import pkgutil
 from importlib import import_module
