@@ -43,10 +43,11 @@ def test_what_asks_prometheus_alone_needs_none(
 ) -> None:
     action = {"type": "action", "name": "wait", "provider": {"type": "process", "path": "true"}}
     calm = {"is": ">= 0", **probe, "name": "calm"}
-    file = write(tmp_path, method=[{"chaostoolkit": action}], target={}, steadyState=[calm])
+    spec: dict[str, Any] = {"target": {}, "steadyState": [calm], "blastRadius": {"others": ["wait"]}}
+    file = write(tmp_path, method=[{"chaostoolkit": action}], **spec)
     url = f"--prometheus={gameday.platform.prometheus_url}"
     planned = gameday("plan", file, url, env=nowhere(tmp_path))
-    assert "no kubeconfig" not in planned.output
+    assert planned.code == 0, planned.output
     assert "✓ steady state: calm" in planned.output
 
 
