@@ -104,7 +104,7 @@ class Interruptible(Hanging):
 
 @pytest.fixture
 async def kube(server: Unruly, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kube]:
-    for name in ("MAKE_WITHIN", "CUT_OFF_WITHIN", "AUDIT_WITHIN", "AGAIN_WITHIN"):
+    for name in ("MAKE_WITHIN", "CUT_OFF_WITHIN", "AGAIN_WITHIN"):
         monkeypatch.setattr(f"gameday.ledger.ledger.{name}", 0.3, raising=False)
     async with await connect(server) as client:
         await ensure_namespace(client)
@@ -176,8 +176,12 @@ async def test_no_undo_waits_for_a_change_that_does_not_end(
     ("where", "obeys"), [("undo", True), ("undo", False), ("audit", False), ("outdate", False)]
 )
 async def test_what_does_not_end_of_an_undo_keeps_its_own_change_open_and_no_other(
-    where: str, obeys: bool, kube: Kube, how: How, tmp_path: Path
+    where: str, obeys: bool, kube: Kube, how: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    within = 0.3
+    if where == "audit":  # the limit of the other object's look as well, which a busy machine must not reach
+        within = 3.0
+        monkeypatch.setattr("gameday.ledger.ledger.AUDIT_WITHIN", within)
     heard: list[Event] = []
     ledger = unguarded(kube, "hung", tmp_path, {}, heard.append)
     how.where, how.obeys = where, obeys
@@ -190,6 +194,6 @@ async def test_what_does_not_end_of_an_undo_keeps_its_own_change_open_and_no_oth
     said = (
         [e.message for e in heard if isinstance(e, Warn)] if where != "audit" else [audits[str(HUNG)].message]
     )
-    assert any("did not end within 0.3 s" in text for text in said), said
+    assert any(f"did not end within {within:g} s" in text for text in said), said
     assert how.refused == ("" if obeys or where == "audit" else "Over")
     assert how.calls.count(where) == 1 or where == "audit", "what may go on is not begun a second time"
